@@ -1,0 +1,124 @@
+"""The job as the API shows it, put together from RQ's record, the store's progress and the worker's report."""
+
+from datetime import datetime
+
+from pydantic import Field
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+
+from jobs.errors import Crashed
+from jobs.queue import JobQueue, parameters_of
+from jobs.schema import (
+    InpaintParameters,
+    JobProblem,
+    JobReport,
+    JobStatus,
+    MaskReport,
+    Progress,
+    Record,
+    Timings,
+)
+
+
+class ImageLink(Record):
+    url: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+
+
+class JobView(Record):
+    """The job as the API shows it."""
+
+    id: str
+    status: JobStatus
+    model: str
+    attempt: int = Field(description="How often a worker has taken the job up; 0 while it has not been.")
+    queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
+    progress: Progress
+    seeds: list[int]
+    mask: MaskReport
+    images: list[ImageLink]
+    timings: Timings | None
+    error: JobProblem | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+STATUS = {
+    RqStatus.STARTED: JobStatus.RUNNING,
+    RqStatus.FINISHED: JobStatus.SUCCEEDED,
+    RqStatus.FAILED: JobStatus.FAILED,
+    RqStatus.CANCELED: JobStatus.CANCELED,
+    RqStatus.STOPPED: JobStatus.CANCELED,
+}
+
+
+def view_job(queue: JobQueue, job_id: str) -> JobView:
+    """Read one job. Raises JobNotFound."""
+    job = queue.job(job_id)
+    parameters = parameters_of(job)
+    status = STATUS.get(job.get_status(refresh=False), JobStatus.QUEUED)
+    report = job_report(job) if status is JobStatus.SUCCEEDED else None
+    progress = queue.store.progress(job_id)
+    return JobView(
+        id=job_id,
+        status=status,
+        model=parameters.model,
+        attempt=int(progress.get("attempt", 0)),
+        queue_position=queue.position(job_id) if status is JobStatus.QUEUED else None,
+        progress=_progress(parameters, progress, report),
+        seeds=seeds_of(parameters),
+        mask=report.mask if report else MaskReport.model_validate(job.meta["mask"]),
+        images=image_links(job_id, report),
+        timings=report.timings if report else None,
+        error=_problem(job) if status is JobStatus.FAILED else None,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+    )
+
+
+def job_report(job: Job) -> JobReport | None:
+    """The worker's report of a job that succeeded; None while there is none."""
+    value = job.return_value()
+    return JobReport.model_validate(value) if value else None
+
+
+def seeds_of(parameters: InpaintParameters) -> list[int]:
+    """Image k of n uses seed + k."""
+    return [parameters.seed + k for k in range(parameters.n)]
+
+
+def image_links(job_id: str, report: JobReport | None) -> list[ImageLink]:
+    return [
+        ImageLink(
+            url=f"/v1/jobs/{job_id}/images/{index}",
+            width=image.width,
+            height=image.height,
+            content_type=image.content_type,
+            bytes=image.size_bytes,
+        )
+        for index, image in enumerate(report.images if report else [])
+    ]
+
+
+def _progress(parameters: InpaintParameters, progress: dict[str, float], report: JobReport | None) -> Progress:
+    if report:
+        return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
+    return Progress(
+        step=int(progress.get("step", 0)),
+        steps=int(progress.get("steps", parameters.num_inference_steps)),
+        eta_ms=progress.get("eta_ms"),
+    )
+
+
+def _problem(job: Job) -> JobProblem:
+    """The worker leaves a JobProblem as the failure's text; anything else is RQ's word on a worker that died."""
+    result = job.latest_result()
+    text = (result.exc_string if result else None) or ""
+    if text.startswith("{"):
+        return JobProblem.model_validate_json(text)
+    return JobProblem(code=Crashed.code, message="Every worker that took the job died while it ran.")

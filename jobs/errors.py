@@ -1,0 +1,229 @@
+"""The one error tree. Every error has a stable ``code``; ``app/problems.py`` maps the classes to HTTP statuses.
+
+::
+
+    InfillError
+    ├── RequestError            what the caller sent cannot be used; nothing was queued
+    ├── Refused                 the service cannot take the job now; try again after ``retry_after_s``
+    ├── JobError                a question about a job that has no such answer
+    └── JobFailure              a job that was accepted has ended without a picture
+"""
+
+from typing import ClassVar
+
+
+class InfillError(Exception):
+    """Base of all errors of this project. ``str(error)`` is a sentence for the caller."""
+
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+
+class RequestError(InfillError):
+    """The request cannot be used as it is. Nothing was queued."""
+
+    code = "invalid_request"
+    title = "The request cannot be used"
+
+
+class InvalidField(RequestError):
+    """A form field's value is missing, of the wrong type, or out of range."""
+
+    code = "invalid_field"
+    title = "A field has a value that is not allowed"
+
+
+class UnknownField(RequestError):
+    """The form has a field that this API does not know."""
+
+    code = "unknown_field"
+    title = "The form has an unknown field"
+
+
+class UnknownModel(RequestError):
+    """The catalog has no model of that name."""
+
+    code = "unknown_model"
+    title = "There is no such model"
+
+
+class InvalidImage(RequestError):
+    """The image file cannot be decoded: not a picture, an unsupported format, or truncated."""
+
+    code = "invalid_image"
+    title = "The image cannot be read"
+
+
+class InvalidMask(RequestError):
+    """The mask file cannot be decoded, or lacks the channel that ``mask_mode`` names."""
+
+    code = "invalid_mask"
+    title = "The mask cannot be read"
+
+
+class MaskSizeMismatch(RequestError):
+    """The upright mask and the upright image differ in size."""
+
+    code = "mask_size_mismatch"
+    title = "The mask has another size than the image"
+
+
+class EmptyMask(RequestError):
+    """The mask asks for no pixel to be repainted."""
+
+    code = "empty_mask"
+    title = "The mask is empty"
+
+
+class TooLarge(RequestError):
+    """An upload has too many bytes or too many pixels."""
+
+    code = "too_large"
+    title = "The upload is too large"
+
+
+class NotAcceptable(RequestError):
+    """The ``Accept`` header names nothing this resource can be."""
+
+    code = "not_acceptable"
+    title = "No acceptable representation"
+
+
+class IdempotencyConflict(RequestError):
+    """The ``Idempotency-Key`` was used before with another request body."""
+
+    code = "idempotency_conflict"
+    title = "The idempotency key was used for another request"
+
+
+class Refused(InfillError):
+    """The service cannot take the job now.
+
+    Args:
+        message: a sentence for the caller.
+        retry_after_s: seconds after which another try makes sense; becomes the ``Retry-After`` header.
+    """
+
+    code = "unavailable"
+    title = "The service is unavailable"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Refused):
+    """As many jobs wait as are allowed to wait."""
+
+    code = "queue_full"
+    title = "The queue is full"
+
+
+class StoreFull(Refused):
+    """Redis is too near its memory limit to take more pictures."""
+
+    code = "store_full"
+    title = "The store is full"
+
+
+class StoreUnavailable(Refused):
+    """Redis does not answer."""
+
+    code = "store_unavailable"
+    title = "The store does not answer"
+
+
+class JobError(InfillError):
+    """A question about a job that has no such answer."""
+
+    code = "job_error"
+    title = "The job cannot answer that"
+
+
+class JobNotFound(JobError):
+    """No job has this id, or its record has expired."""
+
+    code = "job_not_found"
+    title = "There is no such job"
+
+
+class ImageNotFound(JobError):
+    """The job exists but has no image of that index."""
+
+    code = "image_not_found"
+    title = "There is no such image"
+
+
+class JobNotFinished(JobError):
+    """The job has no images yet."""
+
+    code = "job_not_finished"
+    title = "The job has not finished"
+
+
+class JobAlreadyFinished(JobError):
+    """The job has ended, so it cannot be canceled."""
+
+    code = "job_already_finished"
+    title = "The job has already finished"
+
+
+class ResultExpired(JobError):
+    """The job succeeded, but its images have outlived their lifetime."""
+
+    code = "result_expired"
+    title = "The result has expired"
+
+
+class JobFailure(InfillError):
+    """An accepted job ended without a picture. ``retryable``: whether another attempt could end better."""
+
+    code = "internal_error"
+    title = "The job failed"
+    retryable: ClassVar[bool] = True
+
+
+class Crashed(JobFailure):
+    """Every worker that took the job died with it."""
+
+    code = "crashed"
+    title = "The job took its workers down"
+
+
+class DeadlineExceeded(JobFailure):
+    """The job ran longer than its deadline."""
+
+    code = "deadline_exceeded"
+    title = "The job ran longer than its deadline"
+    retryable = False
+
+
+class OutOfMemory(JobFailure):
+    """The job does not fit into the device's memory, even alone."""
+
+    code = "out_of_memory"
+    title = "The job does not fit into the device's memory"
+    retryable = False
+
+
+class Undecodable(JobFailure):
+    """The job's record or its inputs in Redis cannot be read."""
+
+    code = "undecodable_job"
+    title = "The job's record cannot be read"
+    retryable = False
+
+
+class ModelUnavailable(JobFailure):
+    """The worker that took the job cannot load its model."""
+
+    code = "model_unavailable"
+    title = "The model cannot be loaded"
+    retryable = False
+
+
+class BadModel(InfillError):
+    """The parts of a model do not fit together; raised when it is loaded."""
+
+    code = "bad_model"
+    title = "The model's parts do not fit together"

@@ -1,0 +1,45 @@
+"""Every Redis key that is ours. RQ's own keys begin with ``rq:``."""
+
+CHANGES = "infill:changes"
+"""Pub/sub channel: the id of each job that started, stepped or ended."""
+
+ENDED = "infill:ended"
+"""List of the times (unix seconds) at which the latest jobs ended, newest first: the measured drain rate."""
+
+WORKERS = "infill:workers"
+"""Set of the names of workers that have announced themselves; each one's presence key says whether it lives."""
+
+
+def image(job_id: str) -> str:
+    """The uploaded image, as it came."""
+    return f"infill:{job_id}:image"
+
+
+def mask(job_id: str) -> str:
+    """The settled mask: a grey PNG of the upright image's size, white = repaint."""
+    return f"infill:{job_id}:mask"
+
+
+def result(job_id: str, index: int) -> str:
+    """Result image ``index`` as encoded."""
+    return f"infill:{job_id}:result:{index}"
+
+
+def progress(job_id: str) -> str:
+    """Hash: attempt, step, steps, eta_ms."""
+    return f"infill:{job_id}:progress"
+
+
+def cancel(job_id: str) -> str:
+    """Set by the API when a caller cancels the job; read by the worker at every step boundary."""
+    return f"infill:{job_id}:cancel"
+
+
+def idempotency(key_digest: str) -> str:
+    """``<job id>:<fingerprint of the request>`` for an idempotency key."""
+    return f"infill:idempotency:{key_digest}"
+
+
+def presence(worker_name: str) -> str:
+    """A living worker's description of itself; expires with its lease."""
+    return f"infill:worker:{worker_name}"

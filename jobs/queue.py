@@ -1,0 +1,190 @@
+"""Submitting, cancelling and finding jobs. Pixels go through the store, never through the RQ job."""
+
+import math
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis, WatchError
+from rq import Queue, Retry
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+
+from jobs import keys
+from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
+from jobs.schema import InpaintParameters, MaskReport
+from jobs.settings import QueueSettings
+from jobs.store import Store
+
+JOB_FUNCTION = "infill.inpaint"
+"""The only function name a worker accepts. It is never imported: the worker runs the job itself."""
+
+LIVE = {RqStatus.CREATED, RqStatus.QUEUED, RqStatus.STARTED, RqStatus.SCHEDULED, RqStatus.DEFERRED}
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """An ``Idempotency-Key``'s digest, and a fingerprint of the whole request it came with."""
+
+    key_digest: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    job_id: str
+    replayed: bool
+
+
+class JobQueue:
+    """The RQ queue with the bounded, idempotent submission of this service."""
+
+    def __init__(self, connection: Redis, settings: QueueSettings) -> None:
+        self.connection = connection
+        self.settings = settings
+        self.store = Store(connection, settings)
+        self.rq = Queue(settings.queue_name, connection=connection, serializer=JSONSerializer)
+
+    def submit(
+        self,
+        parameters: InpaintParameters,
+        mask_report: MaskReport,
+        image: bytes,
+        mask: bytes,
+        idempotency: Idempotency | None = None,
+    ) -> Submitted:
+        """Accept one job, or raise.
+
+        The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
+        the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
+
+        Raises:
+            QueueFull: ``queue_limit`` jobs wait already.
+            StoreFull: Redis is above ``memory_share`` of its memory limit.
+            IdempotencyConflict: the key came before with another request.
+        """
+        self._check_room()
+        job = self._new_job(parameters, mask_report)
+        self.store.put_inputs(job.id, image, mask)
+        try:
+            submitted = self._enqueue(job, idempotency)
+        except Exception:
+            with suppress(Exception):
+                self.store.drop_inputs(job.id)
+            raise
+        if submitted.replayed:
+            self.store.drop_inputs(job.id)
+        return submitted
+
+    def _new_job(self, parameters: InpaintParameters, mask_report: MaskReport) -> Job:
+        settings = self.settings
+        return self.rq.create_job(
+            JOB_FUNCTION,
+            kwargs=parameters.model_dump(),
+            meta={"mask": mask_report.model_dump()},
+            job_id=uuid.uuid4().hex,
+            timeout=settings.job_deadline_s,
+            result_ttl=settings.record_ttl_s,
+            failure_ttl=settings.record_ttl_s,
+            description="inpaint",
+            retry=Retry(max=settings.max_attempts - 1, enqueue_at_front=True),
+        )
+
+    def _check_room(self) -> None:
+        if self.store.memory_share() > self.settings.memory_share:
+            raise StoreFull("Redis is nearly full; pictures expire with time.", self.retry_after_s())
+        self._check_depth(self.depth())
+
+    def _check_depth(self, depth: int) -> None:
+        limit = self.settings.queue_limit
+        if depth >= limit:
+            raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
+
+    def _enqueue(self, job: Job, idempotency: Idempotency | None) -> Submitted:
+        idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
+        watched = [self.rq.key, job.key, *([idempotency_key] if idempotency_key else [])]
+        while True:
+            with self.connection.pipeline() as pipeline:
+                try:
+                    pipeline.watch(*watched)
+                    if pipeline.exists(job.key):  # an earlier EXEC went through, only its reply was lost
+                        return Submitted(job.id, replayed=False)
+                    if idempotency and idempotency_key and (earlier := pipeline.get(idempotency_key)):
+                        return _replay(cast(bytes, earlier), idempotency)
+                    self._check_depth(pipeline.llen(self.rq.key))
+                    pipeline.multi()
+                    if idempotency and idempotency_key:
+                        value = f"{job.id}:{idempotency.fingerprint}"
+                        pipeline.set(idempotency_key, value, ex=self.settings.record_ttl_s)
+                    self.rq.enqueue_job(job, pipeline=pipeline)
+                    pipeline.execute()
+                    return Submitted(job.id, replayed=False)
+                except WatchError:
+                    continue
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job that is queued, being picked up, or running (then at its next step boundary).
+
+        Cancelling twice is fine. Raises JobNotFound, JobAlreadyFinished.
+        """
+        job = self.job(job_id)
+        while True:
+            status = job.get_status(refresh=True)
+            if status in (RqStatus.CANCELED, RqStatus.STOPPED):
+                return
+            if status not in LIVE:
+                raise JobAlreadyFinished(f"The job has ended ({status}); there is nothing to cancel.")
+            self.store.flag_cancel(job_id)
+            if status == RqStatus.STARTED or self._cancel_queued(job):
+                return
+
+    def _cancel_queued(self, job: Job) -> bool:
+        """Take a waiting job out of the queue; False if its status changed meanwhile."""
+        with self.connection.pipeline() as pipeline:
+            try:
+                pipeline.watch(job.key)
+                if pipeline.hget(job.key, "status") != RqStatus.QUEUED.encode():
+                    return False
+                pipeline.multi()
+                job.cancel(pipeline=pipeline)
+                pipeline.expire(job.key, self.settings.record_ttl_s)  # RQ itself never expires canceled jobs
+                pipeline.execute()
+            except WatchError:
+                return False
+        self.store.note_end(job.id)
+        return True
+
+    def job(self, job_id: str) -> Job:
+        """The RQ job. Raises JobNotFound."""
+        try:
+            return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+        except (NoSuchJobError, ValueError):
+            raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.") from None
+
+    def depth(self) -> int:
+        """Jobs that wait."""
+        return self.connection.llen(self.rq.key)
+
+    def position(self, job_id: str) -> int | None:
+        """Jobs ahead of this one; None once it has left the queue."""
+        return cast("int | None", self.connection.lpos(self.rq.key, job_id))
+
+    def retry_after_s(self) -> int:
+        """Seconds until the queue is likely to have drained, from the measured drain rate; 1 to 60."""
+        rate = self.store.drain_rate()
+        return min(60, max(1, math.ceil(self.depth() / rate))) if rate else 5
+
+
+def _replay(earlier: bytes, idempotency: Idempotency) -> Submitted:
+    job_id, _, fingerprint = earlier.decode().partition(":")
+    if fingerprint != idempotency.fingerprint:
+        raise IdempotencyConflict("This Idempotency-Key came before with another request; use a new key.")
+    return Submitted(job_id, replayed=True)
+
+
+def parameters_of(job: Job) -> InpaintParameters:
+    """The parameters a job was submitted with. Raises ValidationError or RQ's DeserializationError."""
+    return InpaintParameters.model_validate(job.kwargs)

@@ -1,0 +1,156 @@
+"""The request's parameters and the job's public JSON. White / 1 means repaint everywhere inside the code."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_SEED = 2**32 - 1
+
+
+class Record(BaseModel):
+    """Frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+MaskMode = Literal["white", "black", "alpha", "alpha_inverted"]
+MaskedContent = Literal["original", "noise", "fill"]
+Crop = Literal["auto", "off"]
+OutputFormat = Literal["png"]
+
+Prompt = Annotated[str, Field(max_length=2_000)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Steps = Annotated[int, Field(ge=1, le=200)]
+Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Common(Record):
+    """Fields whose defaults do not depend on the model."""
+
+    prompt: Prompt = Field("", description="What to paint. Empty: whatever fits the surroundings.")
+    negative_prompt: Prompt = Field("", description="What to keep out; acts only where guidance_scale is above 1.")
+    n: int = Field(1, ge=1, le=8, description="How many images; image k uses seed + k.")
+    mask_mode: MaskMode = Field("white", description="Which mask pixels are repainted: white, black, or by alpha.")
+    mask_grow: int = Field(0, ge=0, le=256, description="Pixels by which the mask is dilated.")
+    mask_feather: int = Field(0, ge=0, le=256, description="Radius in pixels over which the mask's edge is softened.")
+    crop: Crop = Field("auto", description="auto: only the surroundings of the mask are run. off: the whole picture.")
+    crop_padding: int = Field(32, ge=0, le=1024, description="Pixels of surroundings taken in around the mask.")
+    masked_content: MaskedContent = Field(
+        "original", description="What the denoising starts from under the mask; matters where strength is below 1."
+    )
+    output_format: OutputFormat = "png"
+
+
+class InpaintRequest(Common):
+    """What a caller may ask; ``None`` means the model's default (seed: a random one)."""
+
+    model: str | None = Field(None, max_length=200, description="A name from /v1/models.")
+    seed: Seed | None = Field(None, description="As torch.Generator('cpu').manual_seed; random when absent.")
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    strength: Strength | None = Field(None, description="Share of the schedule that is run; 1 starts from noise.")
+    scheduler: str | None = Field(None, max_length=50, description="A name from /v1/schedulers.")
+
+
+class InpaintParameters(Common):
+    """A request with every default settled: what the job runs on, also when it is tried again."""
+
+    model: str
+    seed: Seed
+    num_inference_steps: Steps
+    guidance_scale: Guidance
+    strength: Strength
+    scheduler: str
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED)
+
+
+class MaskReport(Record):
+    """How the mask was understood.
+
+    Before the job has ended it describes the uploaded mask; afterwards the effective one (grown and feathered).
+    """
+
+    mode: MaskMode
+    coverage: float = Field(description="Share of pixels whose mask value is above 0.")
+    bbox: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
+    soft: bool = Field(description="Whether the mask has values between 0 and 1.")
+    changed_outside_mask: int | None = Field(None, description="Pixels changed where the effective mask is 0: counted.")
+
+
+class Progress(Record):
+    step: int
+    steps: int
+    eta_ms: float | None = None
+
+
+class ImageInfo(Record):
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+
+
+class Timings(Record):
+    """Where the time went, in milliseconds; the parts follow one another and add up to ``total``.
+
+    ``wait`` is the time the job stood ready while the worker was busy with its batch mates' encoding or decoding.
+    """
+
+    queue: float
+    fetch: float
+    decode: float
+    crop: float
+    text_encode: float
+    vae_encode: float
+    denoise: float
+    vae_decode: float
+    paste: float
+    png: float
+    store: float
+    wait: float
+    total: float
+    steps: int = Field(description="Denoising steps run, for each image.")
+    step_p50: float = Field(description="Median time from one step's end to the next, in ms.")
+    batch_mean: float = Field(description="Mean number of images in this job's forward passes.")
+
+
+class JobReport(Record):
+    """What the worker says of a job that succeeded; RQ keeps it as the job's result."""
+
+    seeds: list[int]
+    mask: MaskReport
+    images: list[ImageInfo]
+    timings: Timings
+
+
+class JobProblem(Record):
+    """Why a job failed: a code of ``jobs/errors.py`` and a sentence."""
+
+    code: str
+    message: str
+
+
+class WorkerPresence(Record):
+    """What a living worker says of itself at every heartbeat."""
+
+    name: str
+    models: list[str]
+    seats: int
+    jobs: list[str]
+    device: str
+    device_memory_bytes: int
+    last_beat_at: datetime

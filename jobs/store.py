@@ -1,0 +1,126 @@
+"""Bytes, progress and presence in Redis, beside RQ's own records.
+
+RQ is the truth for a job's life; this holds what RQ should not: pixels as raw values with a lifetime, the progress of
+a running job, its cancel flag, and which workers live.
+"""
+
+import time
+from typing import Any, cast
+
+from redis import Redis
+
+from jobs import keys
+from jobs.schema import WorkerPresence
+from jobs.settings import QueueSettings
+
+DRAIN_SAMPLE = 64
+"""How many ended jobs the measured drain rate looks back on."""
+
+
+class Store:
+    """Reads and writes the keys of ``jobs/keys.py``."""
+
+    def __init__(self, connection: Redis, settings: QueueSettings) -> None:
+        self.connection = connection
+        self.settings = settings
+
+    # ---- pixels
+
+    def put_inputs(self, job_id: str, image: bytes, mask: bytes) -> None:
+        ttl = self.settings.input_ttl_s
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.set(keys.image(job_id), image, ex=ttl)
+            pipeline.set(keys.mask(job_id), mask, ex=ttl)
+            pipeline.execute()
+
+    def inputs(self, job_id: str) -> tuple[bytes | None, bytes | None]:
+        """Image and mask as put; None for one that has expired."""
+        image, mask = cast("list[bytes | None]", self.connection.mget(keys.image(job_id), keys.mask(job_id)))
+        return image, mask
+
+    def drop_inputs(self, job_id: str) -> None:
+        self.connection.unlink(keys.image(job_id), keys.mask(job_id))
+
+    def put_results(self, job_id: str, images: list[bytes]) -> None:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for index, image in enumerate(images):
+                pipeline.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
+            pipeline.execute()
+
+    def result(self, job_id: str, index: int) -> bytes | None:
+        return cast("bytes | None", self.connection.get(keys.result(job_id, index)))
+
+    # ---- progress; every writer is a step boundary's pipeline
+
+    def write_progress(self, pipeline: Any, job_id: str, **fields: float) -> None:
+        """Queue a progress update (attempt, step, steps, eta_ms) and its notification on ``pipeline``."""
+        pipeline.hset(keys.progress(job_id), mapping=fields)
+        pipeline.expire(keys.progress(job_id), self.settings.record_ttl_s)
+        pipeline.publish(keys.CHANGES, job_id)
+
+    def progress(self, job_id: str) -> dict[str, float]:
+        raw = cast("dict[bytes, bytes]", self.connection.hgetall(keys.progress(job_id)))
+        return {name.decode(): float(value) for name, value in raw.items()}
+
+    # ---- ends
+
+    def note_end(self, job_id: str) -> None:
+        """A job has ended: forget its inputs, count it for the drain rate, wake whoever waits for it."""
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id))
+            pipeline.lpush(keys.ENDED, time.time())
+            pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
+            pipeline.publish(keys.CHANGES, job_id)
+            pipeline.execute()
+
+    def drain_rate(self) -> float:
+        """Jobs ended per second, over the latest DRAIN_SAMPLE of them; 0 while unknown."""
+        times = [float(t) for t in cast("list[bytes]", self.connection.lrange(keys.ENDED, 0, -1))]
+        if len(times) < 2:
+            return 0.0
+        return len(times) / max(time.time() - times[-1], 1e-3)
+
+    # ---- cancel flags
+
+    def flag_cancel(self, job_id: str) -> None:
+        self.connection.set(keys.cancel(job_id), 1, ex=self.settings.input_ttl_s)
+
+    def canceled(self, job_ids: list[str]) -> set[str]:
+        """Those of ``job_ids`` whose cancel flag is set."""
+        if not job_ids:
+            return set()
+        flags = cast("list[bytes | None]", self.connection.mget([keys.cancel(job_id) for job_id in job_ids]))
+        return {job_id for job_id, flag in zip(job_ids, flags, strict=True) if flag}
+
+    # ---- workers
+
+    def announce(self, presence: WorkerPresence, lease_s: int) -> None:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(keys.WORKERS, presence.name)
+            pipeline.set(keys.presence(presence.name), presence.model_dump_json(), ex=lease_s)
+            pipeline.execute()
+
+    def withdraw(self, worker_name: str) -> None:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.srem(keys.WORKERS, worker_name)
+            pipeline.delete(keys.presence(worker_name))
+            pipeline.execute()
+
+    def workers(self) -> list[WorkerPresence]:
+        """The workers whose lease has not lapsed; names that have gone silent are forgotten."""
+        names = sorted(name.decode() for name in cast("set[bytes]", self.connection.smembers(keys.WORKERS)))
+        if not names:
+            return []
+        found = cast("list[bytes | None]", self.connection.mget([keys.presence(name) for name in names]))
+        silent = [name for name, raw in zip(names, found, strict=True) if raw is None]
+        if silent:
+            self.connection.srem(keys.WORKERS, *silent)
+        return [WorkerPresence.model_validate_json(raw) for raw in found if raw is not None]
+
+    # ---- room
+
+    def memory_share(self) -> float:
+        """Share of Redis' ``maxmemory`` in use; 0 where Redis has no limit."""
+        info = self.connection.info("memory")
+        limit = int(info.get("maxmemory", 0))
+        return int(info["used_memory"]) / limit if limit else 0.0
