@@ -1,0 +1,33 @@
+# Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+.PHONY: help demo up test check setup
+.DEFAULT_GOAL := help
+
+PINS := pyproject.toml requirements.txt scripts/setup.sh
+
+help:
+	@echo "make demo    set up, repaint the demo photo, show the times, stop"
+	@echo "make up      set up, serve until Ctrl-C"
+	@echo "make test    set up, run the tests"
+	@echo "make check   set up, lint and type check"
+
+demo: .venv/ready-run
+	@.venv/bin/python -m launch demo
+
+up: .venv/ready-run
+	@.venv/bin/python -m launch up
+
+test: .venv/ready-dev
+	@scripts/test.sh
+
+check: .venv/ready-dev
+	@scripts/check.sh
+
+setup: .venv/ready-dev
+
+.venv/ready-run: $(PINS)
+	@scripts/setup.sh run
+	@touch $@
+
+.venv/ready-dev: $(PINS)
+	@scripts/setup.sh dev
+	@touch $@ .venv/ready-run

@@ -1,0 +1,88 @@
+"""Finding a TCP port that nobody listens on, and keeping other launchers off it."""
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from launch.errors import LaunchError
+
+TRIES = 100
+
+
+class Port:
+    """A port number that is reserved among launchers until ``release`` (or until this process ends).
+
+    Binding is left to the server that will listen. Between our check and its bind another launcher could pick the
+    same number, and would then take the first one's answers for its own; a lock file per port rules that out.
+    """
+
+    def __init__(self, number: int, lock: IO[bytes]) -> None:
+        self.number = number
+        self._lock = lock
+
+    def release(self) -> None:
+        self._lock.close()
+
+
+def reserve(host: str, wanted: int) -> Port:
+    """Reserve ``wanted`` or the next free port above it. Raises LaunchError after TRIES ports."""
+    last = min(wanted + TRIES, 65_536)
+    for number in range(wanted, last):
+        if port := _try(host, number):
+            return port
+    raise LaunchError(f"No port from {wanted} to {last - 1} is free on {host}. Name another one with --port.")
+
+
+def reserve_any(host: str) -> Port:
+    """Reserve a free port that the system picks."""
+    for _ in range(TRIES):
+        with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            number = int(probe.getsockname()[1])
+        if port := _try(host, number):
+            return port
+    raise LaunchError(f"The system names no free port on {host}.")
+
+
+def _try(host: str, number: int) -> Port | None:
+    lock = _lock(number)
+    if lock is None:
+        return None
+    if _is_free(host, number):
+        return Port(number, lock)
+    lock.close()
+    return None
+
+
+def _lock(number: int) -> IO[bytes] | None:
+    path = Path(tempfile.gettempdir()) / f"infill-{os.getuid()}-port-{number}.lock"
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _is_free(host: str, number: int) -> bool:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+        try:
+            probe.bind((host, number))
+        except PermissionError as error:
+            raise LaunchError(f"This user may not listen on port {number}; take one above 1023.") from error
+        except socket.gaierror as error:
+            raise LaunchError(f"{host!r} is not an address of this machine.") from error
+        except OSError as error:
+            if error.errno == 99:  # EADDRNOTAVAIL
+                raise LaunchError(f"{host!r} is not an address of this machine.") from error
+            return False
+    return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
