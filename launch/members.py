@@ -56,9 +56,13 @@ class Worker(PythonService):
     module = "worker"
     name = ""
 
+    def __init__(self, index: int, settings: LaunchSettings, folder: Folder, redis_url: str) -> None:
+        super().__init__(f"worker-{index}", settings, folder, redis_url)
+        self.metrics_port = settings.metrics_port and settings.metrics_port + index - 1
+
     def env(self) -> dict[str, str]:
         self.name = f"{self.label}-{uuid.uuid4().hex[:12]}"
-        return {"INFILL_WORKER_NAME": self.name}
+        return {"INFILL_WORKER_NAME": self.name, "INFILL_METRICS_PORT": str(self.metrics_port)}
 
     def bury(self, process: Process) -> str:
         """Give its jobs to the other workers now, not when the lease lapses; tell /readyz that it is gone."""

@@ -1,9 +1,11 @@
 """Finding a TCP port that nobody listens on, and keeping other launchers off it."""
 
+import errno
 import fcntl
 import os
 import socket
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -16,15 +18,21 @@ class Port:
     """A port number that is reserved among launchers until ``release`` (or until this process ends).
 
     Binding is left to the server that will listen. Between our check and its bind another launcher could pick the
-    same number, and would then take the first one's answers for its own; a lock file per port rules that out.
+    same number, and would then take the first one's answers for its own. So each reservation is a lock on one byte,
+    at the offset of the port's number, of a file that this user's launchers share.
     """
 
-    def __init__(self, number: int, lock: IO[bytes]) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self._lock = lock
 
     def release(self) -> None:
-        self._lock.close()
+        fcntl.lockf(_book(), fcntl.LOCK_UN, 1, self.number)
+
+
+@cache
+def _book() -> IO[bytes]:
+    """The shared file; opened once, as closing any descriptor of it would end all locks of this process."""
+    return (Path(tempfile.gettempdir()) / f"infill-ports-{os.getuid()}.lock").open("ab")
 
 
 def reserve(host: str, wanted: int) -> Port:
@@ -48,24 +56,15 @@ def reserve_any(host: str) -> Port:
 
 
 def _try(host: str, number: int) -> Port | None:
-    lock = _lock(number)
-    if lock is None:
-        return None
-    if _is_free(host, number):
-        return Port(number, lock)
-    lock.close()
-    return None
-
-
-def _lock(number: int) -> IO[bytes] | None:
-    path = Path(tempfile.gettempdir()) / f"infill-{os.getuid()}-port-{number}.lock"
-    file = path.open("ab")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(_book(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
     except OSError:
-        file.close()
         return None
-    return file
+    port = Port(number)
+    if _is_free(host, number):
+        return port
+    port.release()
+    return None
 
 
 def _is_free(host: str, number: int) -> bool:
@@ -78,7 +77,7 @@ def _is_free(host: str, number: int) -> bool:
         except socket.gaierror as error:
             raise LaunchError(f"{host!r} is not an address of this machine.") from error
         except OSError as error:
-            if error.errno == 99:  # EADDRNOTAVAIL
+            if error.errno == errno.EADDRNOTAVAIL:
                 raise LaunchError(f"{host!r} is not an address of this machine.") from error
             return False
     return True

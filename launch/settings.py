@@ -19,6 +19,9 @@ class LaunchSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=1, le=65_535, description="port of the API; the next free one where it is taken")
     workers: int = Field(1, ge=1, le=64, description="worker processes")
+    metrics_port: int = Field(
+        0, ge=0, le=65_000, description="port of worker-1's /metrics, worker-2's is one above; 0: none"
+    )
     var_dir: Path = Field(CHECKOUT / "var", description="folder for the launcher's Redis data and its logs")
     ready_timeout_s: float = Field(180, gt=0, description="time that API and workers have to become ready")
     drain_timeout_s: float = Field(90, gt=0, description="time after which a worker that still drains is killed")

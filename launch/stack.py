@@ -59,7 +59,7 @@ class Stack:
             self._say(f"port {self.settings.port} is taken; using {self._port.number}")
         self._api = Api(self.settings, self.folder, redis_url, self._port.number)
         for index in range(1, self.settings.workers + 1):
-            self._workers.append(Worker(f"worker-{index}", self.settings, self.folder, redis_url))
+            self._workers.append(Worker(index, self.settings, self.folder, redis_url))
         for service in (self._api, *self._workers):
             self.folder.start_log(service.label)
             service.start()

@@ -19,10 +19,10 @@ def up(settings: LaunchSettings, say: Callable[[str], None]) -> int:
         stack.start()
         say(_welcome(stack))
         stack.watch()
-    except Interrupted:
-        pass
-    finally:
         say("stopping: running jobs are finished first (Ctrl-C again: back into the queue)")
+    except Interrupted:
+        say("stopping before everything was started")
+    finally:
         stack.stop()
     say("stopped")
     return 0
