@@ -133,6 +133,13 @@ class StoreUnavailable(Refused):
     title = "The store does not answer"
 
 
+class NoWorker(Refused):
+    """No worker is alive to take jobs up; they wait."""
+
+    code = "no_worker"
+    title = "No worker is alive"
+
+
 class JobError(InfillError):
     """A question about a job that has no such answer."""
 
@@ -166,6 +173,13 @@ class JobAlreadyFinished(JobError):
 
     code = "job_already_finished"
     title = "The job has already finished"
+
+
+class JobCanceled(JobError):
+    """The job was canceled, so it has no images."""
+
+    code = "job_canceled"
+    title = "The job was canceled"
 
 
 class ResultExpired(JobError):

@@ -60,16 +60,19 @@ class JobQueue:
 
         The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
         the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
+        A key that came before is answered with its job even while the queue is full.
 
         Raises:
             QueueFull: ``queue_limit`` jobs wait already.
             StoreFull: Redis is above ``memory_share`` of its memory limit.
             IdempotencyConflict: the key came before with another request.
         """
-        self._check_room()
+        if idempotency and (replay := self.replay(idempotency)):
+            return replay
+        self.check_room()
         job = self._new_job(parameters, mask_report)
-        self.store.put_inputs(job.id, image, mask)
         try:
+            self.store.put_inputs(job.id, image, mask)
             submitted = self._enqueue(job, idempotency)
         except Exception:
             with suppress(Exception):
@@ -93,7 +96,13 @@ class JobQueue:
             retry=Retry(max=settings.max_attempts - 1, enqueue_at_front=True),
         )
 
-    def _check_room(self) -> None:
+    def replay(self, idempotency: Idempotency) -> Submitted | None:
+        """The job that an earlier request with this key made; None for a new key. Raises IdempotencyConflict."""
+        earlier = cast("bytes | None", self.connection.get(keys.idempotency(idempotency.key_digest)))
+        return _replay(earlier, idempotency) if earlier else None
+
+    def check_room(self) -> None:
+        """Raise QueueFull or StoreFull if a job could not be taken now; ``submit`` asks again, exactly."""
         if self.store.memory_share() > self.settings.memory_share:
             raise StoreFull("Redis is nearly full; pictures expire with time.", self.retry_after_s())
         self._check_depth(self.depth())
@@ -158,11 +167,14 @@ class JobQueue:
         return True
 
     def job(self, job_id: str) -> Job:
-        """The RQ job. Raises JobNotFound."""
+        """The RQ job. Raises JobNotFound, also for a job in this Redis that is not one of ours."""
         try:
-            return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+            job = Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
         except (NoSuchJobError, ValueError):
-            raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.") from None
+            job = None
+        if job is None or job.id != job_id or job.origin != self.rq.name:  # RQ reads "id:execution" as "id"
+            raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
+        return job
 
     def depth(self) -> int:
         """Jobs that wait."""

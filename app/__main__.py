@@ -1,0 +1,42 @@
+"""``python -m app``: serve the API. SIGTERM and Ctrl-C let calls that are being answered finish."""
+
+from types import FrameType
+
+import uvicorn
+
+from app import logs
+from app.changes import Changes
+from app.main import create_app
+from app.settings import ApiSettings
+
+
+class Server(uvicorn.Server):
+    """Tells held calls to answer as soon as the process is asked to stop; uvicorn then waits for them."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self.changes = changes
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.changes.release()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    settings = ApiSettings()
+    logs.configure(settings.log_level)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    Server(config, app.state.service.changes).run()
+
+
+if __name__ == "__main__":
+    main()

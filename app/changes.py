@@ -1,0 +1,83 @@
+"""One subscription to Redis for the whole process, which wakes whoever waits for a job here."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from jobs import keys
+
+logger = logging.getLogger("infill.api")
+
+RECONNECT_S = 0.5
+
+
+class Changes:
+    """Hands the notices on ``keys.CHANGES`` to local waiters.
+
+    A notice is a hint: it can be lost while Redis restarts, so waiters also look by themselves now and then.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis_url = redis_url
+        self.closing = False
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    @contextmanager
+    def listen(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set at every change of the job; the waiter clears it."""
+        event = asyncio.Event()
+        self._waiters.setdefault(job_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            waiters = self._waiters[job_id]
+            waiters.discard(event)
+            if not waiters:
+                del self._waiters[job_id]
+
+    async def wait(self, event: asyncio.Event, timeout_s: float) -> None:
+        """Return at the next change, or after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        event.clear()
+
+    async def run(self) -> None:
+        """Listen until cancelled; comes back by itself after Redis has been away."""
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                logger.warning("changes_lost", extra={"error": type(error).__name__})
+                await asyncio.sleep(RECONNECT_S)
+
+    def release(self) -> None:
+        """The process is about to stop: every held call answers now with what it knows."""
+        self.closing = True
+        self._wake_all()
+
+    async def _listen(self) -> None:
+        async with (
+            redis.asyncio.Redis.from_url(self.redis_url, socket_connect_timeout=2, health_check_interval=5) as client,
+            client.pubsub(ignore_subscribe_messages=True) as pubsub,
+        ):
+            await pubsub.subscribe(keys.CHANGES)
+            self._wake_all()  # something may have changed while nobody listened
+            while True:
+                message = await pubsub.get_message(timeout=5)
+                if message and message["type"] == "message":
+                    self._wake(message["data"].decode())
+
+    def _wake(self, job_id: str) -> None:
+        for event in self._waiters.get(job_id, ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for job_id in self._waiters:
+            self._wake(job_id)

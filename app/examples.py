@@ -1,0 +1,100 @@
+"""Examples and problem responses for the OpenAPI page."""
+
+from typing import Any
+
+from app.problems import MEDIA_TYPE, Problem, error_classes, status_of
+
+JOB: dict[str, Any] = {
+    "id": "6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
+    "status": "succeeded",
+    "model": "pocket",
+    "attempt": 1,
+    "queue_position": None,
+    "progress": {"step": 20, "steps": 20, "eta_ms": 0.0},
+    "seeds": [42],
+    "mask": {"mode": "white", "coverage": 0.12, "bbox": [96, 64, 320, 288], "soft": False, "changed_outside_mask": 0},
+    "images": [
+        {
+            "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d/images/0",
+            "width": 640,
+            "height": 427,
+            "content_type": "image/png",
+            "bytes": 412345,
+        }
+    ],
+    "timings": {
+        "queue": 3.1,
+        "fetch": 1.0,
+        "decode": 6.2,
+        "crop": 0.8,
+        "text_encode": 2.0,
+        "vae_encode": 40.1,
+        "denoise": 900.4,
+        "vae_decode": 52.7,
+        "paste": 1.9,
+        "png": 8.8,
+        "store": 1.1,
+        "wait": 0.4,
+        "total": 1018.5,
+        "steps": 20,
+        "step_p50": 44.8,
+        "batch_mean": 3.2,
+    },
+    "error": None,
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "started_at": "2026-01-31T12:00:00.003100Z",
+    "ended_at": "2026-01-31T12:00:01.018500Z",
+}
+
+QUEUED: dict[str, Any] = JOB | {
+    "status": "queued",
+    "attempt": 0,
+    "queue_position": 3,
+    "progress": {"step": 0, "steps": 20, "eta_ms": None},
+    "mask": JOB["mask"] | {"changed_outside_mask": None},
+    "images": [],
+    "timings": None,
+    "started_at": None,
+    "ended_at": None,
+}
+
+DETAILS = {
+    "unknown_field": "colour: This API has no such field.",
+    "mask_size_mismatch": "mask: it is 320 x 240 pixels and the image is 640 x 427, both turned upright by their EXIF "
+    "orientation. Send a mask of the image's size.",
+    "queue_full": "256 jobs wait already; at most 256 may.",
+}
+
+
+def json_example(example: dict[str, Any]) -> dict[str, Any]:
+    """The ``content`` of a response with one JSON example."""
+    return {"application/json": {"example": example}}
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's ``responses`` for these problem codes, grouped by their status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        error = error_classes()[code]
+        status = status_of(error)
+        response = found.setdefault(status, {"description": "", "content": {MEDIA_TYPE: _content()}})
+        response["description"] = "; ".join(filter(None, [response["description"], f"`{code}`: {error.title}"]))
+        response["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
+    return found
+
+
+def _content() -> dict[str, Any]:
+    return {"schema": Problem.model_json_schema(), "examples": {}}
+
+
+def _example(code: str) -> dict[str, Any]:
+    error = error_classes()[code]
+    return {
+        "type": f"/problems/{code}",
+        "title": error.title,
+        "status": status_of(error),
+        "detail": DETAILS.get(code, (error.__doc__ or "").partition("\n")[0]),
+        "code": code,
+        "instance": "/v1/inpaint",
+        "request_id": "0b8f6a52c1d94e7b",
+    }

@@ -1,0 +1,44 @@
+"""Logs: one line of JSON an event, with the request's id and the job's. Never a prompt, a picture or a query string."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+FIELDS = (
+    "request_id",
+    "job_id",
+    "method",
+    "route",
+    "status",
+    "code",
+    "duration_ms",
+    "error",
+    "where",
+)
+"""The attributes of a record that reach the line, besides time, level, logger and event."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record. Tracebacks are reduced to the error's type: its text may quote the request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure(level: str) -> None:
+    """Send every logger of this process to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())

@@ -1,0 +1,54 @@
+"""The app: ``python -m app``, or ``uvicorn app.main:create_app --factory`` with uvicorn's own host and port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from app import logs, problems
+from app.middleware import RequestContext
+from app.routes import health, inpaint, jobs, metrics, models, page, schedulers, workers
+from app.routes import problems as problem_kinds
+from app.service import Service, make_service
+from app.settings import ApiSettings
+
+DESCRIPTION = """\
+Upload a photo and a mask; get the photo back with only the masked part repainted.
+
+Every pixel where the effective mask is 0 is equal to the decoded input. Errors are `application/problem+json`
+(RFC 9457) with a stable `code`.
+"""
+
+
+def create_app(settings: ApiSettings | None = None) -> FastAPI:
+    """An app that connects to Redis at its first need. Without settings, they are read and the logs are set up.
+
+    Raises BadModel for a catalog that cannot be used.
+    """
+    if settings is None:
+        settings = ApiSettings()
+        logs.configure(settings.log_level)
+    service = make_service(settings)
+    app = FastAPI(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
+    app.state.service = service
+    app.add_middleware(RequestContext, metrics=service.metrics)
+    problems.install(app)
+    app.include_router(inpaint.make_router(settings.max_body_bytes))
+    for noun in (jobs, models, schedulers, workers, health, metrics, problem_kinds, page):
+        app.include_router(noun.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    listening = asyncio.create_task(service.changes.run())
+    try:
+        yield
+    finally:
+        service.changes.release()
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+        service.queue.connection.close()

@@ -1,0 +1,103 @@
+"""Around every request: its id, its log line, its metrics, and a problem for what nobody expected."""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import Metrics
+from app.problems import http_problem, problem_response
+from jobs.errors import InfillError
+
+logger = logging.getLogger("infill.api")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""An id from outside must fit this; it goes into logs and headers."""
+
+
+class RequestContext:
+    """Pure ASGI, so that streams and waiting calls pass through untouched."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self.app(scope, receive, exchange.send)
+        except Exception as error:
+            exchange.log_crash(error)
+            await exchange.answer_crash()
+        finally:
+            exchange.finish(self.metrics)
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self._send = scope, receive, send
+        self.began = time.perf_counter()
+        self.status: int | None = None
+        self.replaced = False
+        self.request = Request(scope)
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request.state.request_id = self.request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            if self.status == 413 and headers.get("content-type", "").startswith("text/plain"):
+                self.replaced = True  # the framework's own body limit answers in plain text
+                await self._answer_too_large()
+        if not self.replaced:
+            await self._send(message)
+
+    async def _answer_too_large(self) -> None:
+        response = http_problem(self.request, 413, "")
+        response.headers["X-Request-ID"] = self.request_id
+        await response(self.scope, self.receive, self._send)
+
+    def log_crash(self, error: Exception) -> None:
+        """Types and places only: an error's text may quote the request."""
+        last = traceback.extract_tb(error.__traceback__)[-3:]
+        where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in last]
+        logger.error("unexpected_error", extra={**self._ids(), "error": type(error).__name__, "where": where})
+
+    async def answer_crash(self) -> None:
+        if self.status is None:
+            sentence = "An error that was not expected. It has been logged under this request id."
+            response = problem_response(self.request, InfillError(sentence))
+            await response(self.scope, self.receive, self.send)
+
+    def finish(self, metrics: Metrics) -> None:
+        seconds = time.perf_counter() - self.began
+        route = getattr(self.scope.get("route"), "path", "unmatched")
+        method = self.scope["method"] if route != "unmatched" else "any"
+        status = self.status or 499  # the client went away before there was an answer
+        metrics.requests.labels(route, method, str(status)).inc()
+        metrics.seconds.labels(route, method).observe(seconds)
+        ids = self._ids()
+        if route == "/v1/inpaint" and ids["code"] and not ids["job_id"]:
+            metrics.refused.labels(ids["code"]).inc()
+        level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
+        fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 1)}
+        logger.log(level, "request", extra={**ids, **fields})
+
+    def _ids(self) -> dict[str, Any]:
+        state = self.request.state
+        job_id = getattr(state, "job_id", None) or self.scope.get("path_params", {}).get("job_id")
+        return {"request_id": self.request_id, "job_id": job_id, "code": getattr(state, "code", None)}

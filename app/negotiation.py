@@ -1,0 +1,72 @@
+"""What a caller prefers: ``Prefer`` (RFC 7240) and ``Accept`` (RFC 9110)."""
+
+import re
+from dataclasses import dataclass
+
+from jobs.errors import NotAcceptable
+
+JSON = "application/json"
+PNG = "image/png"
+
+WAIT = re.compile(r'wait\s*=\s*"?(\d{1,6})"?')
+
+
+def wait_of(prefer: list[str], max_wait_s: int) -> int | None:
+    """Seconds to hold the call, at most ``max_wait_s``; None where no wait was asked for.
+
+    As the RFC has it, preferences that cannot be understood are ignored, and the first ``wait`` counts.
+    """
+    for header in prefer:
+        for preference in header.split(","):
+            if match := WAIT.fullmatch(preference.partition(";")[0].strip().lower()):
+                return min(int(match[1]), max_wait_s)
+    return None
+
+
+@dataclass(frozen=True)
+class _Range:
+    """One media range of an Accept header."""
+
+    pattern: str
+    quality: float
+
+    def specificity(self, media_type: str) -> int:
+        """3 exact, 2 by the type, 1 by ``*/*``, 0 no match."""
+        if self.pattern == media_type:
+            return 3
+        if self.pattern == media_type.partition("/")[0] + "/*":
+            return 2
+        return 1 if self.pattern == "*/*" else 0
+
+
+def media_type_of(accept: str | None) -> str:
+    """JSON or PNG, whichever the header likes better; at equal liking the one it names more exactly, then JSON.
+
+    Raises NotAcceptable if it takes neither.
+    """
+    if not accept or not accept.strip():
+        return JSON
+    ranges = [_parse(part) for part in accept.split(",") if part.strip()]
+    likings = {media_type: _liking(ranges, media_type) for media_type in (JSON, PNG)}
+    best = max(likings, key=lambda media_type: likings[media_type])  # the first of equals: JSON
+    if likings[best][0] <= 0:
+        raise NotAcceptable(f"Accept: this address answers {JSON}, or {PNG} where the call waits.")
+    return best
+
+
+def _liking(ranges: list[_Range], media_type: str) -> tuple[float, int]:
+    """Quality and specificity of the range that matches most exactly."""
+    matches = [(found.specificity(media_type), found.quality) for found in ranges if found.specificity(media_type)]
+    if not matches:
+        return 0.0, 0
+    specificity, quality = max(matches)
+    return quality, specificity
+
+
+def _parse(part: str) -> _Range:
+    pattern, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+    try:
+        return _Range(pattern, min(1.0, max(0.0, float(quality))))
+    except ValueError:
+        return _Range(pattern, 1.0)

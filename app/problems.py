@@ -1,0 +1,186 @@
+"""Every error as RFC 9457 ``application/problem+json`` with a stable ``code``; the one place that knows statuses."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.exceptions import HTTPException
+
+from jobs import errors
+from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable, UnknownField
+from jobs.schema import JobProblem
+
+STATUSES: dict[type[InfillError], int] = {
+    RequestError: 422,
+    errors.TooLarge: 413,
+    errors.NotAcceptable: 406,
+    errors.Refused: 503,
+    errors.QueueFull: 429,
+    errors.JobError: 409,
+    errors.JobNotFound: 404,
+    errors.ImageNotFound: 404,
+    errors.ResultExpired: 410,
+    errors.JobFailure: 500,
+    errors.Crashed: 502,
+    errors.ModelUnavailable: 502,
+    errors.DeadlineExceeded: 504,
+    InfillError: 500,
+}
+"""Class -> status; a class that is not here has the status of its nearest base."""
+
+HTTP_CODES: dict[int, tuple[str, str]] = {
+    400: ("malformed_request", "The request cannot be read"),
+    404: ("not_found", "There is nothing at this address"),
+    405: ("method_not_allowed", "The address does not know this method"),
+    413: (errors.TooLarge.code, errors.TooLarge.title),
+    415: ("unsupported_media_type", "The body is not multipart/form-data"),
+}
+"""What the framework says by status alone -> code, title."""
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, with a stable code."""
+
+    type: str = Field(description="Address of the code's description, relative to this service.")
+    title: str
+    status: int
+    detail: str = Field(description="A sentence that says what is wrong with this request, and what is allowed.")
+    code: str = Field(description="Stable; decide by this.")
+    instance: str = Field(description="The path that was asked.")
+    request_id: str
+    errors: list[FieldProblem] | None = Field(None, description="One entry a field, where several are wrong.")
+
+
+def status_of(error: type[InfillError]) -> int:
+    return next(STATUSES[base] for base in error.__mro__ if base in STATUSES)
+
+
+def error_classes() -> dict[str, type[InfillError]]:
+    """Every code of the error tree and the class nearest its root that has it."""
+    return {error.code: error for error in reversed(list(_tree(InfillError)))}
+
+
+def _tree(root: type[InfillError]) -> Iterator[type[InfillError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def translate(error: RedisError) -> InfillError:
+    """What an error of Redis means to a caller."""
+    if isinstance(error, OutOfMemoryError):
+        return StoreFull("Redis has no memory left; pictures expire with time.", 5)
+    if isinstance(error, RedisConnectionError | RedisTimeoutError) or str(error).startswith(("MISCONF", "READONLY")):
+        return StoreUnavailable("Redis does not answer. Jobs that were accepted are safe; try again.", 2)
+    return InfillError("An error that was not expected. It has been logged under this request id.")
+
+
+def problem_response(request: Request, error: InfillError, fields: list[FieldProblem] | None = None) -> JSONResponse:
+    retry_after = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    status = status_of(type(error))
+    return _response(
+        request, status, code=error.code, title=error.title, detail=str(error), headers=retry_after, fields=fields
+    )
+
+
+def failure_response(request: Request, failure: JobProblem) -> JSONResponse:
+    """The problem a failed job ended with."""
+    error = error_classes().get(failure.code, errors.JobFailure)
+    return _response(request, status_of(error), code=failure.code, title=error.title, detail=failure.message)
+
+
+def _response(
+    request: Request,
+    status: int,
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    fields: list[FieldProblem] | None = None,
+) -> JSONResponse:
+    request.state.code = code
+    problem = Problem(
+        type=f"/problems/{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        instance=request.url.path,
+        request_id=getattr(request.state, "request_id", ""),
+        errors=fields,
+    )
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """A problem of the framework's own, known by its status alone."""
+    phrase = HTTPStatus(status).phrase
+    code, title = HTTP_CODES.get(status, ("http_error", phrase))
+    sentences = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.url.path} does not know {request.method}.",
+        413: "The request's body is larger than this service takes.",
+    }
+    return _response(request, status, code=code, title=title, detail=sentences.get(status, detail), headers=headers)
+
+
+# ---- handlers
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, cast(InfillError, error))
+
+
+async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, translate(cast(RedisError, error)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    exception = cast(HTTPException, error)
+    headers = dict(exception.headers) if exception.headers else None
+    return http_problem(request, exception.status_code, str(exception.detail), headers)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    found = cast(RequestValidationError, error).errors()
+    fields = [FieldProblem(field=_field_of(item), message=_message_of(item)) for item in found]
+    detail = " ".join(f"{field.field}: {field.message}" for field in fields)
+    unknown = all(item["type"] == "extra_forbidden" for item in found)
+    return problem_response(request, UnknownField(detail) if unknown else InvalidField(detail), fields)
+
+
+def _field_of(item: dict[str, Any]) -> str:
+    where = [str(part) for part in item["loc"][1:]]
+    return ".".join(where) or "body"
+
+
+def _message_of(item: dict[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "This API has no such field."
+    if item["type"] == "missing":
+        return "This field is missing."
+    if item["type"] == "value_error":
+        return "This field must be a file."  # of the form's types only UploadFile has a validator of its own
+    return f"{item['msg']}."
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(InfillError, _on_error)
+    app.add_exception_handler(RedisError, _on_redis_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)

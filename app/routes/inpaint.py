@@ -1,0 +1,117 @@
+"""``POST /v1/inpaint``: submit a job; wait for it if the caller prefers to."""
+
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Form, Header, Request, Response
+from fastapi.exceptions import HTTPException
+
+from app.answers import image_response, job_response, location
+from app.examples import JOB, QUEUED, json_example, problems
+from app.negotiation import PNG, media_type_of, wait_of
+from app.service import Service, ServiceDep
+from app.submission import InpaintForm, check_form, submit
+from app.view import JobView
+from app.waiting import look, wait_for_end
+from jobs.queue import Submitted
+
+FORM_LIMITS: Any = {"max_fields": 100, "max_files": 10, "max_part_size": 65_536}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "With `Prefer: wait`: the job has ended. With `Accept: image/png` too: its first image.",
+        "content": json_example(JOB) | {PNG: {"schema": {"type": "string", "format": "binary"}}},
+    },
+    202: {"description": "Accepted; `Location` is the job's address.", "content": json_example(QUEUED)},
+    **problems(
+        "invalid_field",
+        "unknown_field",
+        "unknown_model",
+        "invalid_image",
+        "invalid_mask",
+        "mask_size_mismatch",
+        "empty_mask",
+        "idempotency_conflict",
+        "too_large",
+        "not_acceptable",
+        "queue_full",
+        "store_full",
+        "store_unavailable",
+    ),
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="A repeated call with the same key answers with the first job."),
+]
+Prefer = Annotated[
+    list[str] | None, Header(description="`wait=30` holds the call until the job has ended, for up to 30 s.")
+]
+Accept = Annotated[
+    str | None, Header(description="`image/png` with a wait: the answer is the first image instead of the job.")
+]
+
+
+def require_multipart(request: Request) -> None:
+    """Raise 415 for another kind of body; its fields would only look missing."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise HTTPException(415, "Send multipart/form-data, with the files image and mask.")
+
+
+def make_router(max_body_bytes: int) -> APIRouter:
+    """The route's body limit comes from the settings, hence a function."""
+    router = APIRouter(tags=["jobs"])
+    router.add_api_route(
+        "/v1/inpaint",
+        inpaint,
+        methods=["POST"],
+        status_code=202,
+        response_model=JobView,
+        responses=RESPONSES,
+        summary="Submit a photo and a mask",
+        max_body_size=max_body_bytes,
+        form_limits=FORM_LIMITS,
+    )
+    return router
+
+
+async def inpaint(
+    *,
+    request: Request,
+    service: ServiceDep,
+    form: Annotated[InpaintForm, Form()],
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    accept: Accept = None,
+) -> Response:
+    """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
+    check_form(await request.form())
+    media_type = media_type_of(accept)
+    wait_s = wait_of(prefer or [], service.settings.max_wait_s)
+    submitted = await submit(service, form, idempotency_key)
+    request.state.job_id = submitted.job_id
+    if submitted.replayed:
+        service.metrics.replayed.inc()
+    else:
+        service.metrics.submitted.labels(form.model or service.catalog.default).inc()
+    return await _answer(service, request, submitted, wait_s, media_type)
+
+
+async def _answer(
+    service: Service, request: Request, submitted: Submitted, wait_s: int | None, media_type: str
+) -> Response:
+    headers = {"Location": location(submitted.job_id)}
+    if submitted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if wait_s is None:
+        view = await look(service, submitted.job_id)
+        return job_response(view, 202, headers)
+    headers["Preference-Applied"] = f"wait={wait_s}"
+    view = await wait_for_end(service, submitted.job_id, wait_s)
+    if not view.status.ended:
+        return job_response(view, 202, headers)
+    if media_type == PNG:
+        headers["Content-Location"] = f"{location(view.id)}/images/0"
+        return await anyio.to_thread.run_sync(image_response, service, request, view, 0, headers)
+    return job_response(view, 200, headers)

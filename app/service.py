@@ -1,0 +1,45 @@
+"""What the routes work with, made once for an app and handed to them as a dependency."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import anyio
+from fastapi import Depends, Request
+
+from app.changes import Changes
+from app.metrics import Metrics
+from app.settings import ApiSettings
+from jobs.catalog import Catalog, load_catalog
+from jobs.connection import connect_api
+from jobs.queue import JobQueue
+
+
+@dataclass(frozen=True)
+class Service:
+    settings: ApiSettings
+    catalog: Catalog
+    queue: JobQueue
+    changes: Changes
+    metrics: Metrics
+    decoders: anyio.CapacityLimiter
+    """Bounds the threads that decode uploads, and with them the memory that pixels take."""
+
+
+def make_service(settings: ApiSettings) -> Service:
+    """Connect nothing yet. Raises BadModel for a catalog that cannot be used."""
+    queue = JobQueue(connect_api(settings.redis_url), settings)
+    return Service(
+        settings=settings,
+        catalog=load_catalog(settings.catalog),
+        queue=queue,
+        changes=Changes(settings.redis_url),
+        metrics=Metrics(queue),
+        decoders=anyio.CapacityLimiter(settings.decode_threads),
+    )
+
+
+def service_of(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+ServiceDep = Annotated[Service, Depends(service_of)]

@@ -1,0 +1,107 @@
+"""From the form's fields and files to an accepted job."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import anyio
+from fastapi import UploadFile
+from fastapi.datastructures import FormData
+from pydantic import Field
+
+from app.masks import SettledMask, settle_mask
+from app.service import Service
+from app.settings import ApiSettings
+from app.uploads import check_image, read_file
+from jobs.catalog import Catalog, check_scheduler
+from jobs.errors import InvalidField
+from jobs.queue import Idempotency, Submitted
+from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest
+
+FILES = {"image", "mask"}
+
+
+class InpaintForm(InpaintRequest):
+    """The multipart form of ``POST /v1/inpaint``. An empty value counts as absent."""
+
+    image: UploadFile = Field(description="The photo: PNG, JPEG, WebP or TIFF.")
+    mask: UploadFile = Field(description="Of the image's size; mask_mode says how it is read.")
+
+
+@dataclass(frozen=True)
+class Files:
+    image: bytes
+    mask: bytes
+
+
+def check_form(form: FormData) -> None:
+    """Raise InvalidField for a field that came twice; which one was meant would be a guess."""
+    names = [name for name, _ in form.multi_items()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidField(f"{', '.join(twice)}: sent more than once. Send each field once.")
+
+
+def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParameters:
+    """Fill in the model's defaults and a random seed. Raises UnknownModel, InvalidField."""
+    name = request.model or catalog.default
+    defaults = catalog.model(name)
+    given = request.model_dump(exclude_none=True, exclude=FILES)
+    settled = {
+        "seed": secrets.randbelow(MAX_SEED + 1),
+        "num_inference_steps": defaults.num_inference_steps,
+        "guidance_scale": defaults.guidance_scale,
+        "strength": defaults.strength,
+        "scheduler": defaults.scheduler,
+    }
+    parameters = InpaintParameters.model_validate(settled | given | {"model": name})
+    check_scheduler(parameters.scheduler)
+    return parameters
+
+
+def fingerprint(request: InpaintRequest, files: Files) -> str:
+    """SHA-256 over what the caller sent: the fields that were given, and both files."""
+    fields = json.dumps(request.model_dump(exclude_unset=True, exclude=FILES), sort_keys=True)
+    digest = hashlib.sha256(fields.encode())
+    for data in (files.image, files.mask):
+        digest.update(hashlib.sha256(data).digest())
+    return digest.hexdigest()
+
+
+def idempotency_of(key: str, request: InpaintRequest, files: Files) -> Idempotency:
+    return Idempotency(hashlib.sha256(key.encode()).hexdigest(), fingerprint(request, files))
+
+
+async def submit(service: Service, form: InpaintForm, idempotency_key: str | None) -> Submitted:
+    """Check, decode and enqueue. Raises the RequestErrors and Refused of ``jobs/errors.py``."""
+    parameters = settle_parameters(form, service.catalog)
+    files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
+    idempotency = idempotency_of(idempotency_key, form, files) if idempotency_key else None
+    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, idempotency):
+        return earlier
+    mask = await anyio.to_thread.run_sync(_decode, service.settings, files, parameters, limiter=service.decoders)
+    return await anyio.to_thread.run_sync(
+        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency
+    )
+
+
+def _read(settings: ApiSettings, image: BinaryIO, mask: BinaryIO) -> Files:
+    return Files(
+        read_file(image, settings.max_image_bytes, "image"),
+        read_file(mask, settings.max_mask_bytes, "mask"),
+    )
+
+
+def _before_decoding(service: Service, idempotency: Idempotency | None) -> Submitted | None:
+    """Answer a repeated request, and refuse one there is no room for, before any pixel is decoded."""
+    if idempotency and (earlier := service.queue.replay(idempotency)):
+        return earlier
+    service.queue.check_room()
+    return None
+
+
+def _decode(settings: ApiSettings, files: Files, parameters: InpaintParameters) -> SettledMask:
+    size = check_image(files.image, settings.max_pixels)
+    return settle_mask(files.mask, parameters.mask_mode, size, settings.max_pixels)

@@ -1,0 +1,59 @@
+"""The API in this process, over a real Redis."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.main import create_app
+from app.settings import ApiSettings
+from tests.app.pictures import box_mask, encoded, photo
+from tests.app.settling import Settler
+
+Client = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def settings(redis_url: str) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, poll_s=0.2)
+
+
+@pytest.fixture
+def settler(connection: Redis, settings: ApiSettings) -> Settler:
+    return Settler.connect(connection, settings)
+
+
+@asynccontextmanager
+async def serve(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app in this process, its lifespan included."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=20) as client:
+            yield client
+
+
+@pytest.fixture
+async def client(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serve(settings) as client:
+        yield client
+
+
+def files(image: bytes | None = None, mask: bytes | None = None) -> dict[str, Any]:
+    """A valid pair, or the given bytes."""
+    return {
+        "image": ("photo", encoded(photo()) if image is None else image),
+        "mask": ("mask", encoded(box_mask()) if mask is None else mask),
+    }
+
+
+async def submit(client: httpx.AsyncClient, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+    return await client.post("/v1/inpaint", files=files(), data=fields, headers=headers)

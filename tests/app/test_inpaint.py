@@ -1,0 +1,60 @@
+"""``POST /v1/inpaint``: from a form to a job in RQ."""
+
+import httpx
+import pytest
+from redis import Redis
+
+from jobs.queue import parameters_of
+from tests.app.conftest import files, submit
+from tests.app.pictures import BOX, SIZE, encoded, photo
+from tests.app.settling import Settler, inputs_of, our_keys
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_submission_is_answered_202_with_the_job_and_its_address(client: httpx.AsyncClient) -> None:
+    response = await submit(client, prompt="a red ball", seed="7")
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert (job["status"], job["queue_position"], job["attempt"], job["seeds"]) == ("queued", 0, 0, [7])
+    assert job["mask"]["bbox"] == list(BOX)
+    assert job["mask"]["coverage"] == 24 * 24 / (SIZE[0] * SIZE[1])
+    assert (await client.get(response.headers["Location"])).json() == job
+
+
+async def test_the_job_carries_parameters_and_no_pixels(
+    client: httpx.AsyncClient, connection: Redis, settler: Settler
+) -> None:
+    response = await submit(client, prompt="a red ball")
+    job_id = response.json()["id"]
+    job = settler.queue.job(job_id)
+    assert parameters_of(job).prompt == "a red ball"
+    assert job.description == "inpaint"
+    assert {"prompt", "seed", "scheduler"} <= set(job.kwargs)
+    assert our_keys(connection) == {*inputs_of(job_id), f"rq:job:{job_id}", "rq:queue:inpaint"}
+
+
+async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient, settler: Settler) -> None:
+    image = encoded(photo(), "JPEG", quality=90)
+    response = await client.post("/v1/inpaint", files=files(image))
+    assert settler.queue.store.inputs(response.json()["id"])[0] == image
+
+
+async def test_absent_fields_take_the_models_defaults_and_a_random_seed(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    jobs = [settler.queue.job((await submit(client)).json()["id"]) for _ in range(2)]
+    first, second = (parameters_of(job) for job in jobs)
+    assert (first.model, first.num_inference_steps, first.scheduler) == ("pocket", 20, "ddim")
+    assert first.seed != second.seed
+    assert first.model_copy(update={"seed": 0}) == second.model_copy(update={"seed": 0})
+
+
+async def test_image_k_of_n_is_announced_with_seed_plus_k(client: httpx.AsyncClient) -> None:
+    assert (await submit(client, n="3", seed="5")).json()["seeds"] == [5, 6, 7]
+
+
+async def test_an_empty_value_counts_as_absent(client: httpx.AsyncClient) -> None:
+    response = await submit(client, seed="", guidance_scale="", mask_mode="")
+    assert response.status_code == 202
