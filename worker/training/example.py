@@ -1,0 +1,97 @@
+"""The inpainting form of a training example: what the network sees, what it should say, where it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worker.training.latent_space import CELL_PX, LatentSpace
+from worker.training.loss import Prediction, target
+
+HOLE_WEIGHT, KNOWN_WEIGHT = 1.0, 0.1
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch ready for the U-Net."""
+
+    sample: Tensor  # (B, 2C + 1, h, w): noised latents, mask, masked image latents
+    timestep: Tensor  # (B,)
+    target: Tensor  # (B, C, h, w)
+    weight: Tensor  # (B, 1, h, w)
+
+
+@dataclass(frozen=True)
+class NoiseLaw:
+    """How much signal is left at each timestep, and what the network is asked for."""
+
+    alphas_bar: Tensor  # (T,)
+    kind: Prediction = "v_prediction"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random part of a batch."""
+
+    noise: Tensor  # (B, C, h, w)
+    timestep: Tensor  # (B,) integers
+    known_is_clean: Tensor  # (B,) bool
+
+
+def latent_mask(mask: Tensor) -> Tensor:
+    """(B, 1, H, W) -> (B, 1, H/8, W/8): a cell is repainted when any of its pixels is, so thin strokes are obeyed."""
+    return F.max_pool2d(mask, CELL_PX)
+
+
+def masked_image(image: Tensor, mask: Tensor) -> Tensor:
+    """The picture with its hole at 0, mid-grey in [-1, 1] (1 in the mask = repaint)."""
+    return image * (mask < 0.5)
+
+
+def compose(noised: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
+    """`noised` where the mask is 1 (repaint), `clean` where it is 0."""
+    return mask * noised + (1 - mask) * clean
+
+
+def make_example(space: LatentSpace, image: Tensor, mask: Tensor, draw: Draw, law: NoiseLaw) -> Example:
+    """Composes a batch from pictures in [-1, 1], (B, 3, H, W), and pixel masks, (B, 1, H, W).
+
+    Two ways of sampling meet here. A concat pipeline starts from noise everywhere and lets the known part denoise along
+    with the hole; recomposition puts the known part back after each step. One network is trained on both: in examples
+    drawn as `known_is_clean` the known cells are the clean latents, in the others they are noised like the hole. Where
+    the known part is clean its noise was never shown, hence cannot be told, and the loss there is zero.
+    """
+    clean, cells = space.encode(image), latent_mask(mask)
+    alpha_bar = law.alphas_bar[draw.timestep].view(-1, 1, 1, 1)
+    noised = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * draw.noise
+    keep_clean = draw.known_is_clean.view(-1, 1, 1, 1)
+    shown = torch.where(keep_clean, compose(noised, clean, cells), noised)
+    sample = torch.cat([shown, cells, space.encode(masked_image(image, mask))], dim=1)
+    known_weight = torch.where(keep_clean, 0.0, KNOWN_WEIGHT)
+    weight = cells * HOLE_WEIGHT + (1 - cells) * known_weight
+    return Example(sample, draw.timestep, target(law.kind, clean, draw.noise, alpha_bar), weight)
+
+
+def draw_noise(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    train_steps: int,
+    clean_share: float = 0.25,
+    last_share: float = 0.1,
+) -> Draw:
+    """Uniform timesteps, except that `last_share` of them are the last one.
+
+    There the network sees no signal at all and its answer settles the colours of the hole; a trailing schedule always
+    starts there.
+    """
+    batch = shape[0]
+    timestep = torch.randint(train_steps, (batch,), generator=generator)
+    last = torch.rand(batch, generator=generator) < last_share
+    return Draw(
+        noise=torch.randn(shape, generator=generator),
+        timestep=torch.where(last, train_steps - 1, timestep),
+        known_is_clean=torch.rand(batch, generator=generator) < clean_share,
+    )

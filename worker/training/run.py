@@ -1,0 +1,78 @@
+"""A training run on disk: its recipe, the checkpoint it goes on from, the files it saw."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Progress:
+    """All that changes during a run. Every random number follows from seed and `step`, so this is enough to go on."""
+
+    modules: Mapping[str, nn.Module]
+    averages: dict[str, dict[str, Tensor]]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def start(cls, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
+        averages = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
+        return cls(modules, averages, optimizer)
+
+    def average(self, decay: float) -> None:
+        """Moves the exponential average of the weights; early on it forgets faster, so that it follows at all."""
+        keep = min(decay, (1 + self.step) / (10 + self.step))
+        for name, module in self.modules.items():
+            for key, value in module.state_dict().items():
+                mean = self.averages[name][key]
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint beside its place and renames it, so that a crash leaves the old or the new one."""
+        state = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "averages": self.averages,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def restore(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        self.averages = state["averages"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def learning_rate(step: int, total: int, peak: float, warm_up: int) -> float:
+    """Linear up to `peak`, then half a cosine down to zero at `total`."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    share = min((step - warm_up) / max(total - warm_up, 1), 1.0)
+    return peak * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def note_files_seen(folder: Path, files: Iterable[str]) -> None:
+    """Adds to `files.json`, the list of every photo that a run in this folder could draw."""
+    path = folder / "files.json"
+    known = set(json.loads(path.read_text())) if path.exists() else set()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(sorted(known | set(files)), indent=0))
