@@ -33,7 +33,8 @@ class ModelEntry(Record):
     guidance_scale: Guidance
     strength: Strength
     scheduler: Scheduler
-    size_px: int = Field(512, ge=64, le=2048, description="side of the square the network was trained at")
+    size_px: int = Field(512, ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
+    max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
 
 
 class Catalog(Record):

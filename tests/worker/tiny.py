@@ -1,0 +1,91 @@
+"""Tiny real diffusers components with random weights, built in memory: what the parity tests run on both sides."""
+
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+SCHEDULERS: dict[str, Any] = {
+    "ddim": lambda: DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False),
+    "euler": lambda: EulerDiscreteScheduler(**BETAS),
+    "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**BETAS),
+}
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A byte-level CLIP tokenizer without merges."""
+    letters = [chr(code) for code in range(33, 127)]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16)
+
+
+def text_encoder() -> CLIPTextModel:
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=256,
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        bos_token_id=188,
+        eos_token_id=189,
+        pad_token_id=189,
+    )
+    return CLIPTextModel(config).eval()
+
+
+def vae() -> AutoencoderKL:
+    """Two levels of shrinking would be smaller; three keep the factor 8 of the real ones."""
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        block_out_channels=[8, 8, 16, 16],
+        norm_num_groups=4,
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        latent_channels=4,
+    ).eval()
+
+
+def unet(in_channels: int) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        norm_num_groups=8,
+        attention_head_dim=8,
+    ).eval()
+
+
+def pipeline(in_channels: int, scheduler: str) -> StableDiffusionInpaintPipeline:
+    """``StableDiffusionInpaintPipeline`` with 9 input channels (concat) or 4 (recompose)."""
+    made = StableDiffusionInpaintPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
+        unet=unet(in_channels),
+        scheduler=SCHEDULERS[scheduler](),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+

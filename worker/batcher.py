@@ -1,0 +1,32 @@
+"""Who shares the next forward pass. Pure policy: no torch, no Redis.
+
+States of one ``key`` (model, latent shape, dtype, guided or not) can be stacked. The key whose state has waited
+longest is served; within it the longest waiting come first. A batch is never held back to fill it up.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol, TypeVar
+
+
+class Waiting(Protocol):
+    """What the policy needs to know of a state."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+    @property
+    def last_turn(self) -> int:
+        """The turn in which the state was last stepped, or joined."""
+        ...
+
+
+State = TypeVar("State", bound=Waiting)
+
+
+def pick_batch(states: Sequence[State], max_rows: int) -> list[State]:
+    """Choose the states of the next forward pass: at most ``max_rows``, all of one key; empty if there are none."""
+    if not states:
+        return []
+    key = min(states, key=lambda state: state.last_turn).key
+    mates = sorted((state for state in states if state.key == key), key=lambda state: state.last_turn)
+    return mates[:max_rows]

@@ -1,0 +1,101 @@
+"""What surrounds a job in this worker: its task, bytes, progress and report, and word that the worker lives."""
+
+import time
+
+from rq.job import Job
+from rq.utils import now
+
+from jobs.catalog import Catalog
+from jobs.errors import ModelUnavailable, Undecodable
+from jobs.queue import JOB_FUNCTION, parameters_of
+from jobs.schema import JobReport, WorkerPresence
+from jobs.store import Store
+from worker.metrics import WorkerMetrics
+from worker.session import Session
+from worker.settings import WorkerSettings
+from worker.stopwatch import Stopwatch
+from worker.task import Task
+
+
+class Desk:
+    """Everything of a job's life here that RQ does not know of. Called at step boundaries only."""
+
+    def __init__(self, name: str, store: Store, catalog: Catalog, session: Session, settings: WorkerSettings) -> None:
+        self.name = name
+        self.store = store
+        self.catalog = catalog
+        self.session = session
+        self.settings = settings
+        self.metrics = WorkerMetrics()
+
+    def begin(self, job: Job) -> Task:
+        """Start a job that RQ has just handed over. Raises JobFailure, or ValidationError for a foreign record."""
+        if job.func_name != JOB_FUNCTION:
+            raise Undecodable(f"This worker runs {JOB_FUNCTION!r} only, not {job.func_name!r}.")
+        parameters = parameters_of(job)
+        family = self.session.engine.models.get(parameters.model)
+        if family is None:
+            raise ModelUnavailable(f"This worker does not serve model {parameters.model!r}.")
+        queued_s = (now() - (job.enqueued_at or now())).total_seconds()
+        task = Task(job.id, parameters, self.catalog.model(parameters.model), family, Stopwatch(queued_s))
+        task.deadline = time.monotonic() + float(job.timeout or self.settings.job_deadline_s)
+        task.stopwatch.enter("fetch")
+        image, mask = self.store.inputs(job.id)
+        with self.store.connection.pipeline(transaction=False) as pipeline:
+            self.store.write_progress(
+                pipeline, job.id, attempt=self._attempt(job), step=0, steps=parameters.num_inference_steps
+            )
+            pipeline.execute()
+        self.session.take(task, image, mask)
+        return task
+
+    def _attempt(self, job: Job) -> int:
+        """1 for the first worker that takes the job; RQ spends a retry when one dies with it."""
+        left = job.retries_left
+        return 1 if left is None else max(1, self.settings.max_attempts - left)
+
+    def publish(self, tasks: list[Task]) -> set[str]:
+        """Write the progress of tasks that have moved; return the ids of jobs whose callers canceled them."""
+        moved = [task for task in tasks if task.step != task.published]
+        with self.store.connection.pipeline(transaction=False) as pipeline:
+            for task in moved:
+                task.published = task.step
+                progress = {"step": task.step, "steps": task.steps, "eta_ms": task.eta_ms}
+                self.store.write_progress(pipeline, task.job_id, **progress)
+            pipeline.execute()
+        return self.store.canceled([task.job_id for task in tasks])
+
+    def store_result(self, task: Task) -> JobReport:
+        """Put the images into the store; return the report with its last account of the time."""
+        assert isinstance(task.outcome, JobReport)
+        task.stopwatch.enter("store")
+        self.store.put_results(task.job_id, task.images)
+        task.stopwatch.enter("wait")
+        return task.outcome.model_copy(update={"timings": task.stopwatch.timings(task.steps)})
+
+    def note_success(self, report: JobReport, task: Task) -> None:
+        self.metrics.succeeded(report, task.parameters.model)
+        self.store.note_end(task.job_id)
+
+    def note_failure(self, code: str, job_id: str) -> None:
+        self.metrics.failed(code)
+        self.store.note_end(job_id)
+
+    # ---- presence
+
+    def announce(self, job_ids: list[str]) -> None:
+        engine = self.session.engine
+        presence = WorkerPresence(
+            name=self.name,
+            models=list(engine.models),
+            seats=self.settings.seats,
+            jobs=job_ids,
+            device=engine.device_name,
+            device_memory_bytes=engine.device_memory_bytes(),
+            last_beat_at=now(),
+        )
+        self.store.announce(presence, self.settings.lease_s)
+        self.metrics.seats_taken.set(len(job_ids))
+
+    def withdraw(self) -> None:
+        self.store.withdraw(self.name)

@@ -1,0 +1,1 @@
+"""One file for each network family, all of one shape: ``worker.families.base.Family``."""

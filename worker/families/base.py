@@ -1,0 +1,52 @@
+"""What the engine asks of a family. A family knows a network; a mode knows how inpainting is done with it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.schema import InpaintParameters
+from worker.state import DenoiseState
+
+Pixels = NDArray[np.uint8]
+Clock = Callable[[str], None]
+"""Called with the name of the phase that begins, one of ``worker.stopwatch.PHASES``."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The pixels a job is run on. ``image`` and ``start`` are (h, w, 3), ``mask`` is (h, w); all uint8.
+
+    ``start`` is what the denoising begins from at a strength below 1: the image, or the image with its hole filled.
+    """
+
+    image: Pixels
+    start: Pixels
+    mask: Pixels
+
+
+class Family(Protocol):
+    """A loaded model."""
+
+    name: str
+    latent_factor: int
+    """Pixels that one latent cell spans."""
+
+    def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
+        """Encode prompt, image and mask and draw the noise: one state for each of the ``n`` images."""
+        ...
+
+    def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
+        """One forward pass for states of one key: the guided network output, (rows, C, h, w)."""
+        ...
+
+    def advance(self, state: DenoiseState, noise_pred: torch.Tensor) -> None:
+        """Take one step of the state's own scheduler; ``noise_pred`` is (1, C, h, w)."""
+        ...
+
+    def finish(self, states: Sequence[DenoiseState]) -> Pixels:
+        """Decode finished states: (rows, H, W, 3), uint8."""
+        ...

@@ -1,0 +1,57 @@
+"""Starts one worker process: ``python -m worker``."""
+
+import logging
+import uuid
+
+import torch
+from prometheus_client import start_http_server
+from rq.serializers import JSONSerializer
+
+from jobs.catalog import load_catalog
+from jobs.connection import connect_worker
+from jobs.logs import configure_logging
+from jobs.store import Store
+from worker.desk import Desk
+from worker.engine import Engine
+from worker.loading import load_models
+from worker.rq_worker import BatchWorker, InpaintQueue
+from worker.session import Session
+from worker.settings import WorkerSettings
+
+log = logging.getLogger("worker")
+
+
+def main() -> int:
+    """Run until asked to stop. Returns the exit code: 0 after a stop that was asked for, else 1."""
+    configure_logging()
+    settings = WorkerSettings()
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    worker = build_worker(settings)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, registry=worker.desk.metrics.registry)
+    worker.work(logging_level=None)
+    worker.session.shutdown()
+    return 0 if worker.stop_was_asked_for else 1
+
+
+def build_worker(settings: WorkerSettings) -> BatchWorker:
+    """Load the models and put a worker together, ready for ``work()``."""
+    catalog = load_catalog(settings.catalog)
+    models = load_models(catalog, settings)
+    log.info("models loaded: %s", ", ".join(models))
+    connection = connect_worker(settings.redis_url)
+    name = settings.worker_name or uuid.uuid4().hex
+    session = Session(Engine(models, settings.max_rows), settings.codec_threads)
+    desk = Desk(name, Store(connection, settings), catalog, session, settings)
+    queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
+    return BatchWorker(
+        [queue],
+        name=name,
+        connection=connection,
+        serializer=JSONSerializer,
+        desk=desk,
+        worker_ttl=30,
+        maintenance_interval=settings.maintenance_s,
+        log_job_description=False,
+    )

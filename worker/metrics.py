@@ -1,0 +1,50 @@
+"""The worker's Prometheus metrics: where each job's time went, and how the jobs ended."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from jobs.schema import JobReport
+from worker.stopwatch import PHASES
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class WorkerMetrics:
+    """One registry for each worker, served on ``INFILL_METRICS_PORT``."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.phase_seconds = Histogram(
+            "infill_phase_seconds",
+            "Time of a job in each phase",
+            ["model", "phase"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.job_seconds = Histogram(
+            "infill_job_seconds",
+            "Time of a job from submission to result",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_rows = Histogram(
+            "infill_batch_rows",
+            "Mean number of images in a job's forward passes",
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=self.registry,
+        )
+        self.jobs_ended = Counter(
+            "infill_jobs_ended", "Jobs this worker ended, by outcome or error code", ["outcome"], registry=self.registry
+        )
+        self.seats_taken = Gauge("infill_seats_taken", "Jobs in the running batch", registry=self.registry)
+
+    def succeeded(self, report: JobReport, model: str) -> None:
+        timings = report.timings.model_dump()
+        for phase in PHASES:
+            self.phase_seconds.labels(model, phase).observe(timings[phase] / 1000)
+        self.job_seconds.labels(model).observe(report.timings.total / 1000)
+        self.batch_rows.observe(report.timings.batch_mean)
+        self.jobs_ended.labels("succeeded").inc()
+
+    def failed(self, code: str) -> None:
+        self.jobs_ended.labels(code).inc()

@@ -1,0 +1,79 @@
+"""How inpainting is done with a network: by further input channels, or by recomposing the latents after each step.
+
+Both speak of masks the same way: 1 = repaint. Both hold the cells of a soft mask to the original until the step that
+their value names (``worker.masks.release_steps``).
+"""
+
+from typing import Protocol
+
+import torch
+
+from worker.masks import held
+from worker.state import DenoiseState
+
+
+class Mode(Protocol):
+    """The seam between a family and the way it inpaints."""
+
+    name: str
+
+    def needs_image_latents(self, soft: bool) -> bool:
+        """Whether ``after_step`` will ask for the image latents."""
+        ...
+
+    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
+        """The network's input of one image, from its latents scaled for the timestep. (1, C, h, w) -> (1, C', h, w)"""
+        ...
+
+    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
+        """The latents after step ``done`` (counted from 0), once ``state.index`` names the next one. (1, C, h, w)"""
+        ...
+
+
+class ConcatMode:
+    """For networks with 2C + 1 input channels: latents, mask, masked image latents (9 for Stable Diffusion)."""
+
+    name = "concat"
+
+    def needs_image_latents(self, soft: bool) -> bool:
+        return soft
+
+    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
+        assert state.masked_image_latents is not None
+        return torch.cat([latents, state.mask, state.masked_image_latents], dim=1)
+
+    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
+        """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held."""
+        return recompose(state, held(state.release, done) * state.mask) if state.soft else state.latents
+
+
+class RecomposeMode:
+    """For networks with C input channels: what the mask keeps is put back after each step, noised to its level.
+
+    ``latents = mask * latents + (1 - mask) * noised(image_latents, next timestep)``. The legacy form of diffusers,
+    ``init_latents_proper * mask + latents * (1 - mask)``, is the same with the opposite polarity: there 1 means keep.
+    """
+
+    name = "recompose"
+
+    def needs_image_latents(self, soft: bool) -> bool:
+        return True
+
+    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
+        return latents
+
+    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
+        return recompose(state, held(state.release, done))
+
+
+def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:
+    """``keep * noised original + (1 - keep) * latents``; ``keep`` is (1, 1, h, w), 1 = original."""
+    keep = keep.to(state.latents.dtype)
+    return keep * state.noised_original().to(state.latents.dtype) + (1 - keep) * state.latents
+
+
+def mode_for(in_channels: int, latent_channels: int) -> Mode | None:
+    """The mode a network with so many input channels was made for; None if it was made for neither."""
+    if in_channels == 2 * latent_channels + 1:
+        return ConcatMode()
+    return RecomposeMode() if in_channels == latent_channels else None

@@ -1,0 +1,49 @@
+"""A fast lossless PNG writer: one filter for the whole picture, computed by NumPy, and isal's deflate.
+
+Pillow's default takes 90-150 ms for 512 x 512 pixels, most of an image's whole overhead; this takes a few.
+"""
+
+import struct
+import zlib
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPE = {3: 2, 4: 6}
+UP = 2
+DEFLATE_LEVEL = 1
+
+
+class PngWriter:
+    """Compresses the pixels at once; the text that tells how long that took can be added afterwards."""
+
+    def __init__(self, pixels: NDArray[np.uint8], icc_profile: bytes | None = None) -> None:
+        """``pixels``: (H, W, 3) or (H, W, 4), uint8."""
+        height, width, channels = pixels.shape
+        header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPE[channels], 0, 0, 0)
+        self._head = SIGNATURE + _chunk(b"IHDR", header)
+        if icc_profile:
+            self._head += _chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile))
+        self._body = _chunk(b"IDAT", isal_zlib.compress(_filtered(pixels), DEFLATE_LEVEL))
+
+    def finish(self, text: dict[str, str]) -> bytes:
+        """The file, with ``text`` as international text chunks (PNG specification, 11.3.3.4)."""
+        chunks = [_chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text[key].encode()) for key in text]
+        return b"".join([self._head, *chunks, self._body, _chunk(b"IEND", b"")])
+
+
+def _filtered(pixels: NDArray[np.uint8]) -> bytes:
+    """Every row as its difference from the one above (filter type 2, "Up"), each led by the type byte."""
+    height = pixels.shape[0]
+    rows = pixels.reshape(height, -1)
+    lines = np.empty((height, rows.shape[1] + 1), np.uint8)
+    lines[:, 0] = UP
+    lines[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    return lines.tobytes()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

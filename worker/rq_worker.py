@@ -1,0 +1,355 @@
+"""RQ's worker as a batch session: RQ hands it one job, it admits more at step boundaries, until none is left.
+
+RQ's loop, registration, retries, results and registries stay untouched and stay the truth for a job's life. All Redis
+traffic of the loop happens in ``_boundary``; every outcome is fenced by ``_still_mine``. Rules and reasons:
+``docs/architecture.md``, "The queue".
+"""
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import redis.exceptions
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout, StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.utils import now
+
+from jobs.errors import DeadlineExceeded, JobFailure
+from worker.desk import Desk
+from worker.failures import failure_of, problem_of
+from worker.task import Task
+
+LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+POLL_S = 1
+"""How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
+STALLED_EXIT = 70
+
+
+class InpaintQueue(Queue):
+    """RQ's queue, except that a maintenance lock whose holder was killed is free again after 10 s instead of 899."""
+
+    def acquire_maintenance_lock(self) -> bool:
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=10))
+
+
+@dataclass(eq=False)
+class Seat:
+    """A job that this worker holds the lease of."""
+
+    job: Job
+    execution: Execution
+    task: Task
+
+
+class BatchWorker(SimpleWorker):
+    """One process, one device, many jobs at once.
+
+    Args:
+        queues: exactly one queue; with more, RQ pops in a way that can lose a job.
+        desk: everything beside RQ. RQ itself builds instances without one when it lists workers; those never work.
+    """
+
+    queue_class = InpaintQueue
+    log_result_lifespan = False
+
+    def __init__(
+        self,
+        queues: Any = (),
+        *args: Any,
+        desk: Desk | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(queues, *args, **kwargs)
+        if desk is not None:
+            self.desk, self.settings, self.session = desk, desk.settings, desk.session
+        self.seats: dict[str, Seat] = {}
+        self._drain_at: float | None = None
+        self._passed_boundary = time.monotonic()
+        self._lost_leases: set[str] = set()
+        self._ended = threading.Event()
+
+    # ---- leases
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        return self.settings.lease_s
+
+    def beat(self) -> None:
+        """Extend every lease and learn which of them another worker has taken."""
+        seats = list(self.seats.values())
+        with self.connection.pipeline() as pipeline:
+            self.heartbeat(self.worker_ttl + 60, pipeline=pipeline)
+            for seat in seats:
+                self._extend_lease(seat, pipeline)
+            for seat in seats:
+                self._ask_for_lease(seat, pipeline)
+            replies = pipeline.execute()
+        scores = replies[len(replies) - len(seats) :]
+        lost = {seat.execution.id for seat, score in zip(seats, scores, strict=True) if score is None}
+        self._lost_leases |= lost & set(self.seats)
+        self.desk.announce([seat.job.id for seat in seats])
+
+    def _beat_until_ended(self) -> None:
+        while not self._ended.wait(self.settings.beat_s):
+            if self.seats and time.monotonic() - self._passed_boundary > self.settings.stall_s:
+                self.log.error("stalled for %.0f s: ending, so that the jobs are reclaimed", self.settings.stall_s)
+                os._exit(STALLED_EXIT)
+            try:
+                self.beat()
+            except Exception as error:
+                self.log.warning("heartbeat failed: %s", error)
+
+    def _still_mine(self, seat: Seat) -> bool:
+        """Extend the lease; False if another worker has taken the job, whose outcome is then not ours to write."""
+        with self.connection.pipeline() as pipeline:
+            self._extend_lease(seat, pipeline)
+            self._ask_for_lease(seat, pipeline)
+            return pipeline.execute()[-1] is not None
+
+    def _extend_lease(self, seat: Seat, pipeline: Any) -> None:
+        """ZADD XX: a lease that has been taken away is not made anew."""
+        seat.execution.heartbeat(seat.job.started_job_registry, self.settings.lease_s, pipeline=pipeline)
+
+    def _ask_for_lease(self, seat: Seat, pipeline: Any) -> None:
+        """The reply is None where the lease is no longer ours."""
+        pipeline.zscore(seat.job.started_job_registry.key, seat.execution.composite_key)
+
+    def clean_registries(self) -> None:
+        """Reclaim dead workers' jobs, but not just after Redis restarted: every live lease looks expired then."""
+        if self.connection.info("server")["uptime_in_seconds"] < self.settings.lease_s + 2:
+            self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
+            return
+        super().clean_registries()
+
+    # ---- signals and commands: they only set flags
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """First signal: admit nothing more, finish within the grace period. Second: hand everything back at once."""
+        self._shutdown_requested_date = now()
+        grace_s = self.settings.grace_s if self._drain_at is None else 0.0
+        self._drain_at = time.monotonic() + grace_s
+        self._stop_requested = True
+
+    def request_stop_execution(self, execution_id: str) -> None:
+        if seat := self.seats.get(execution_id):
+            self.desk.store.flag_cancel(seat.job.id)
+
+    def handle_payload(self, message: Any) -> None:
+        payload = json.loads(message["data"])
+        if payload["command"] == "stop-job":  # RQ's own handler knows of one job only
+            self.desk.store.flag_cancel(payload["job_id"])
+        else:
+            super().handle_payload(message)
+
+    # ---- popping
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for the first job of a session."""
+        self.set_state("idle")
+        while True:
+            if self._stop_requested:
+                raise StopRequested
+            try:
+                self._maintain()
+                popped = self._pop(None if timeout is None else POLL_S)
+                if popped or timeout is None:
+                    return popped
+            except DequeueTimeout:
+                continue
+            except LOST as error:
+                self.log.warning("Redis does not answer: %s", error)
+                time.sleep(0.5)
+
+    def _pop(self, timeout: int | None) -> tuple[Job, Queue] | None:
+        """One job that is really waiting; ids that are in the queue twice, or canceled, are dropped."""
+        while True:
+            popped = self.queue_class.dequeue_any(
+                self.queues,
+                timeout,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+            if popped is None:
+                return None
+            job, queue = popped
+            if job.get_status(refresh=False) == RqStatus.QUEUED:
+                return job, queue
+            self.log.warning("dropped a second entry of job %s", job.id)
+            queue.intermediate_queue.remove(job.id)
+
+    def _maintain(self) -> None:
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()
+
+    # ---- the batch session
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Called by RQ's loop with the first job; returns when the batch is empty."""
+        first: Job | None = job
+        while first or self.seats:
+            self._passed_boundary = time.monotonic()
+            try:
+                if first:
+                    admitted, first = first, None
+                    self._admit(admitted)
+                self._boundary()
+            except LOST as error:  # keep the latents and try again; the leases decide later
+                self.log.warning("Redis does not answer at a step boundary: %s", error)
+                time.sleep(0.3)
+                continue
+            self.session.turn()
+        self.set_state("idle")
+
+    def _boundary(self) -> None:
+        """All Redis traffic between two steps."""
+        for seat in list(self.seats.values()):
+            if seat.task.outcome is not None:
+                self._settle(seat)
+        self._sweep()
+        self._maintain()
+        if self._stop_requested:
+            if self._drain_at is not None and time.monotonic() >= self._drain_at:
+                for seat in reversed(list(self.seats.values())):
+                    self._hand_back(seat)
+        else:
+            self._fill()
+
+    def _fill(self) -> None:
+        while len(self.seats) < self.settings.seats and not any(self._suspect(s.job) for s in self.seats.values()):
+            popped = self._pop(None)
+            if popped is None:
+                return
+            job, queue = popped
+            if self._suspect(job) and self.seats:
+                self._put_back(job, queue)
+                return
+            self._admit(job)
+
+    def _suspect(self, job: Job) -> bool:
+        """A job that two workers died with runs alone, so that it cannot take its batch mates down again."""
+        left = job.retries_left
+        return left is not None and left <= self.settings.max_attempts - 3
+
+    def _put_back(self, job: Job, queue: Queue) -> None:
+        with self.connection.pipeline() as pipeline:
+            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+            queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
+            pipeline.execute()
+
+    def _admit(self, job: Job) -> None:
+        """Take the lease first, so that nothing popped is without an owner for long; then begin."""
+        execution = self.prepare_execution(job)
+        try:
+            self.prepare_job_execution(job, True)
+            job.started_at = now()
+            self.seats[execution.id] = Seat(job, execution, self.desk.begin(job))
+        except LOST:  # it was never stepped: the lease lapses and maintenance queues it again
+            raise
+        except Exception as error:
+            self._fail(job, execution, failure_of(error))
+
+    def _sweep(self) -> None:
+        """Progress out, cancel flags in; canceled, lost and overdue jobs leave."""
+        if not self.seats:
+            return
+        seats = list(self.seats.values())
+        canceled = self.desk.publish([seat.task for seat in seats])
+        for seat in seats:
+            if seat.execution.id in self._lost_leases:
+                self._drop(seat)
+            elif seat.job.id in canceled:
+                self._stop(seat)
+            elif time.monotonic() > seat.task.deadline and seat.task.outcome is None:
+                seat.task.fail(DeadlineExceeded(f"The job ran longer than its deadline of {seat.job.timeout} s."))
+                self._settle(seat)
+
+    # ---- ways out
+
+    def _settle(self, seat: Seat) -> None:
+        """Write the outcome, once: only while the lease is ours."""
+        if not self._still_mine(seat):
+            self._drop(seat)
+            return
+        if isinstance(seat.task.outcome, Exception):
+            self._fail(seat.job, seat.execution, failure_of(seat.task.outcome))
+        else:
+            report = self.desk.store_result(seat.task)
+            self._finalize_success(seat.job, self._queue(), seat.execution, report.model_dump(mode="json"))
+            self.desk.note_success(report, seat.task)
+        self._leave(seat)
+
+    def _fail(self, job: Job, execution: Execution, failure: JobFailure) -> None:
+        """Record why; RQ tries the job again where that can help and attempts are left."""
+        self.log.error("job %s failed: %s", job.id, failure.code, exc_info=failure.__cause__)
+        if not failure.retryable:
+            job.retries_left = 0
+        job.ended_at = now()
+        tried_again = job.should_retry
+        text = problem_of(failure).model_dump_json()
+        self.handle_job_failure(job, self._queue(), exc_string=text, execution=execution)
+        if not tried_again:
+            self.desk.note_failure(failure.code, job.id)
+
+    def _stop(self, seat: Seat) -> None:
+        """The caller canceled the job."""
+        if not self._still_mine(seat):
+            self._drop(seat)
+            return
+        self._stopped_job_id = seat.job.id
+        seat.job.ended_at = now()
+        self.handle_job_failure(seat.job, self._queue(), exc_string="canceled", execution=seat.execution)
+        self.desk.note_failure("canceled", seat.job.id)
+        self._leave(seat)
+
+    def _hand_back(self, seat: Seat) -> None:
+        """Draining: give the job back at the front of the queue; no attempt is spent."""
+        if not self._still_mine(seat):
+            self._drop(seat)
+            return
+        with self.connection.pipeline() as pipeline:
+            pipeline.multi()
+            self.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
+            self._queue().enqueue_job(seat.job, pipeline=pipeline, at_front=True)
+            pipeline.execute()
+        self._leave(seat)
+
+    def _drop(self, seat: Seat) -> None:
+        """Another worker has the job now: write nothing."""
+        self.log.warning("lost the lease of job %s; dropping it", seat.job.id)
+        with self.connection.pipeline() as pipeline:
+            self.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
+            pipeline.execute()
+        self._leave(seat)
+
+    def _leave(self, seat: Seat) -> None:
+        self.session.drop(seat.task)
+        self.seats.pop(seat.execution.id, None)
+        self._lost_leases.discard(seat.execution.id)
+
+    def _queue(self) -> Queue:
+        return self.queues[0]
+
+    @property
+    def stop_was_asked_for(self) -> bool:
+        """RQ's ``work()`` returns normally after a fatal error too; the process must then not exit with 0."""
+        return bool(self._stop_requested)
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        assert len(self.queues) == 1, "with several queues RQ pops in a way that can lose a job"
+        self.desk.announce([])
+        threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True).start()
+        try:
+            return bool(super().work(*args, **kwargs))
+        finally:
+            self._ended.set()
+            self.desk.withdraw()

@@ -1,0 +1,27 @@
+"""Settings of a worker process, read once from ``INFILL_*``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.settings import QueueSettings
+
+
+class WorkerSettings(QueueSettings):
+    """Seats, leases and the device. Times are in seconds."""
+
+    worker_name: str | None = Field(None, description="name of this worker in Redis; random when absent")
+    seats: int = Field(8, ge=1, description="jobs in the running batch at once")
+    max_rows: int = Field(16, ge=1, description="images in one forward pass at most")
+    device: str = Field("auto", description='"auto" (cuda where there is one), "cpu", "cuda", "cuda:1", ...')
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description='"auto": bfloat16 on a GPU, float32 on a CPU'
+    )
+    torch_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves torch's own choice")
+    codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode PNGs beside the loop")
+    lease_s: int = Field(10, ge=3, description="a job whose worker is silent this long is given to another")
+    beat_s: float = Field(2.0, gt=0, description="time between heartbeats; at least three fit into a lease")
+    stall_s: float = Field(120.0, gt=0, description="a worker that passes no step boundary this long ends itself")
+    grace_s: float = Field(60.0, ge=0, description="time a worker that was asked to stop has to finish its jobs")
+    maintenance_s: int = Field(2, ge=1, description="time between looks for jobs of dead workers")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the worker's own /metrics; 0: none")

@@ -1,0 +1,59 @@
+"""One image on its way through the denoising loop."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import SchedulerMixin
+
+
+class BatchKey(NamedTuple):
+    """States of equal keys can be stacked into one forward pass."""
+
+    model: str
+    latent_shape: tuple[int, ...]
+    dtype: torch.dtype
+    guided: bool
+
+
+@dataclass(eq=False)
+class DenoiseState:
+    """Everything an image needs for its next step. Batch mates share the network, nothing else.
+
+    Shapes, with C latent channels on an h x w grid: latents, noise, image_latents, masked_image_latents (1, C, h, w);
+    mask and release (1, 1, h, w); text and negative_text (1, tokens, width); timesteps (N,).
+    """
+
+    key: BatchKey
+    latents: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor  # 1 where the network is to repaint, else 0
+    release: torch.Tensor  # the step before which a cell is held to the original, worker.masks.release_steps
+    soft: bool
+    image_latents: torch.Tensor | None
+    masked_image_latents: torch.Tensor | None
+    text: torch.Tensor
+    negative_text: torch.Tensor | None
+    guidance_scale: float
+    scheduler: SchedulerMixin
+    timesteps: torch.Tensor
+    step_arguments: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+    last_turn: int = 0
+    error: Exception | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.timesteps)
+
+    @property
+    def done(self) -> bool:
+        return self.index >= self.steps or self.error is not None
+
+    def noised_original(self) -> torch.Tensor:
+        """The image latents at the noise level of the next step; clean after the last one. (1, C, h, w)"""
+        assert self.image_latents is not None
+        if self.index >= self.steps:
+            return self.image_latents
+        timestep = self.timesteps[self.index : self.index + 1]
+        return torch.as_tensor(self.scheduler.add_noise(self.image_latents, self.noise, timestep))

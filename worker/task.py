@@ -1,0 +1,165 @@
+"""One job's story: opened (decoded, cropped), prepared, stepped, finished (decoded), closed (pasted, encoded).
+
+``open`` and ``close`` run on the codec threads, ``prepare`` and ``finish`` on the engine's thread, one after another.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from jobs.catalog import ModelEntry
+from jobs.errors import Undecodable
+from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
+from worker import masks, pictures, regions
+from worker.families.base import Canvas, Family, Pixels
+from worker.png import PngWriter
+from worker.state import DenoiseState
+from worker.stopwatch import Stopwatch
+
+FILL_RADIUS_PX = 5
+
+
+@dataclass(eq=False)
+class Task:
+    """A job in this worker. ``outcome`` is set when it has ended here: a report to be stored, or the reason why not."""
+
+    job_id: str
+    parameters: InpaintParameters
+    entry: ModelEntry
+    family: Family
+    stopwatch: Stopwatch
+    deadline: float = math.inf  # on the monotonic clock
+    published: int = 0  # the step last made known
+    states: list[DenoiseState] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
+    outcome: JobReport | Exception | None = None
+
+    # ---- codec threads
+
+    def open(self, image: bytes | None, mask: bytes | None) -> Canvas:
+        """Decode the upload, settle the effective mask, cut out the region."""
+        self.stopwatch.enter("decode")
+        if image is None or mask is None:
+            raise Undecodable("The job's uploads have expired.")
+        self.picture = pictures.decode(image)
+        uploaded = pictures.decode_mask(mask)
+        if uploaded.shape != self.picture.rgb.shape[:2]:
+            raise Undecodable(f"The settled mask is {uploaded.shape} and the image {self.picture.rgb.shape[:2]}.")
+        self.stopwatch.enter("crop")
+        parameters = self.parameters
+        self.mask = masks.effective_mask(uploaded, parameters.mask_grow, parameters.mask_feather)
+        canvas = self._cut()
+        self.stopwatch.enter("wait")
+        return canvas
+
+    def _cut(self) -> Canvas:
+        parameters, entry = self.parameters, self.entry
+        box = masks.bounding_box(self.mask)
+        if box is None:
+            raise Undecodable("The settled mask is empty.")
+        sides = (entry.size_px, entry.max_size_px)
+        self.bbox = box
+        self.soft = masks.is_soft(self.mask)
+        self.region = regions.plan_region(
+            self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides
+        )
+        image = regions.cut(self.picture.rgb, self.region)
+        mask = regions.cut(self.mask, self.region)
+        if not self.soft:  # shrinking greys the edge; a black and white mask stays one
+            mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
+        start = image
+        if parameters.masked_content == "fill":
+            start = cv2.inpaint(image, (mask > 0).astype(np.uint8), FILL_RADIUS_PX, cv2.INPAINT_TELEA)
+        return Canvas(image, start, mask)
+
+    def close(self, canvases: Pixels) -> JobReport:
+        """Paste every canvas over the untouched original and write the PNGs."""
+        self.stopwatch.enter("paste")
+        results = [regions.paste(self.picture.rgb, canvas, self.region, self.mask) for canvas in canvases]
+        report = self._mask_report(results)
+        self.stopwatch.enter("png")
+        writers = [PngWriter(self._with_alpha(result), self.picture.icc_profile) for result in results]
+        timings = self.stopwatch.timings(self.steps)
+        self.images = [
+            writer.finish({"infill": self._metadata(index, report, timings.model_dump())})
+            for index, writer in enumerate(writers)
+        ]
+        width, height = self.picture.size
+        self.stopwatch.enter("wait")
+        return JobReport(
+            seeds=self.seeds,
+            mask=report,
+            images=[
+                ImageInfo(width=width, height=height, content_type="image/png", size_bytes=len(image))
+                for image in self.images
+            ],
+            timings=timings,
+        )
+
+    def _mask_report(self, results: Sequence[Pixels]) -> MaskReport:
+        return MaskReport(
+            mode=self.parameters.mask_mode,
+            coverage=round(float(np.count_nonzero(self.mask)) / self.mask.size, 6),
+            bbox=self.bbox,
+            soft=self.soft,
+            changed_outside_mask=sum(
+                regions.changed_outside(self.picture.rgb, result, self.mask) for result in results
+            ),
+        )
+
+    def _with_alpha(self, result: Pixels) -> Pixels:
+        alpha = self.picture.alpha
+        return result if alpha is None else np.dstack([result, alpha])
+
+    def _metadata(self, index: int, mask: MaskReport, timings: dict[str, float]) -> str:
+        """What the PNG says of itself; the timings end with the PNG's own encoding."""
+        seed = self.seeds[index]
+        described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
+        return json.dumps({**described, "timings": timings})
+
+    # ---- engine thread
+
+    def prepare(self, canvas: Canvas) -> list[DenoiseState]:
+        self.states = self.family.prepare(canvas, self.parameters, self.stopwatch.enter)
+        self.stopwatch.enter("denoise")
+        return self.states
+
+    def finish(self) -> Pixels:
+        self.stopwatch.enter("vae_decode")
+        pixels = self.family.finish(self.states)
+        self.stopwatch.enter("wait")
+        return pixels
+
+    # ---- at the boundaries
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.parameters.seed + k for k in range(self.parameters.n)]
+
+    @property
+    def steps(self) -> int:
+        return self.states[0].steps if self.states else self.parameters.num_inference_steps
+
+    @property
+    def step(self) -> int:
+        """Steps done by the image that has done the fewest."""
+        return min((state.index for state in self.states), default=0)
+
+    @property
+    def eta_ms(self) -> float:
+        return round((self.steps - self.step) * self.stopwatch.step_s() * 1000, 1)
+
+    @property
+    def stepped_out(self) -> bool:
+        """Whether every image has been stepped to its end, or one of them has failed."""
+        return all(state.done for state in self.states) or self.failure() is not None
+
+    def failure(self) -> Exception | None:
+        return next((state.error for state in self.states if state.error), None)
+
+    def fail(self, error: Exception) -> None:
+        self.outcome = error
