@@ -1,7 +1,6 @@
 """A minimal caller of the API: submit, ask, download."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,9 +34,9 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def submit(self, photo: Path, mask: Path, seed: int) -> str:
-        """Send the two files; returns the job's id."""
-        files = {name: (path.name, _read(path), "image/png") for name, path in (("image", photo), ("mask", mask))}
+    def submit(self, photo: bytes, mask: bytes, seed: int) -> str:
+        """Send the two pictures; returns the job's id."""
+        files = {"image": ("photo.png", photo), "mask": ("mask.png", mask)}
         return str(self._ask("POST", "/v1/inpaint", files=files, data={"seed": str(seed)}).json()["id"])
 
     def job(self, job_id: str) -> Job:
@@ -55,10 +54,3 @@ class Client:
         if not response.is_success:
             raise LaunchError(f"{method} {path} was answered {response.status_code}: {response.text}")
         return response
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LaunchError(f"{path} cannot be read: {error.strerror}.") from error

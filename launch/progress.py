@@ -1,6 +1,7 @@
 """One line that shows how far a job is: redrawn on a terminal, printed at each change of status elsewhere."""
 
 import sys
+from typing import Self
 
 from launch.client import Job
 
@@ -8,6 +9,8 @@ WIDTH = 30
 
 
 class ProgressLine:
+    """``with ProgressLine() as line: line.show(job)``."""
+
     def __init__(self) -> None:
         self._last = ""
         self._live = sys.stdout.isatty()
@@ -19,10 +22,12 @@ class ProgressLine:
         self._last = line
         print(f"\r\x1b[K{line}" if self._live else line, end="" if self._live else "\n", flush=True)
 
-    def close(self) -> None:
-        """Leave the line standing and go to the next one."""
-        if self._live:
-            print(flush=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live and self._last:
+            print(flush=True)  # leave the line standing
 
 
 def progress_text(job: Job) -> str:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -15,7 +16,6 @@ from launch.errors import LaunchError
 from launch.folder import Folder
 from launch.process import Process
 from launch.service import Service
-from launch.stop_signals import StopSignals
 
 HOST = "127.0.0.1"
 OLDEST = (6, 2)  # BLMOVE: without it a job in the hands of a dying worker is lost
@@ -76,11 +76,11 @@ class RedisServer(Service):
             keep_fds=(self.folder.lock_fd,),
         )
 
-    def wait(self, signals: StopSignals) -> None:
-        """Return when it answers. Raises LaunchError, Interrupted."""
+    def wait(self, check: Callable[[], None]) -> None:
+        """Return when it answers. ``check`` is called again and again and may raise. Raises LaunchError."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            signals.check()
+            check()
             if not self.alive:
                 raise LaunchError(f"Redis ({self.binary}) {self.process.ending} at its start.", self.process.log)
             if answers(self.url) == self.process.pid:

@@ -23,5 +23,6 @@ class LaunchSettings(BaseSettings):
         0, ge=0, le=65_000, description="port of worker-1's /metrics, worker-2's is one above; 0: none"
     )
     var_dir: Path = Field(CHECKOUT / "var", description="folder for the launcher's Redis data and its logs")
+    demo_dir: Path = Field(CHECKOUT / "demo", description="folder with photo.png and mask.png; gets the demo's results")
     ready_timeout_s: float = Field(180, gt=0, description="time that API and workers have to become ready")
     drain_timeout_s: float = Field(90, gt=0, description="time after which a worker that still drains is killed")
