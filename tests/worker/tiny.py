@@ -86,6 +86,3 @@ def pipeline(in_channels: int, scheduler: str) -> StableDiffusionInpaintPipeline
     )
     made.set_progress_bar_config(disable=True)
     return made
-
-
-

@@ -1,0 +1,123 @@
+"""The real service for tests: ``python -m app`` and ``python -m worker`` as processes, on a Redis given to it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.redis_server import free_port
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "demo" / "photo.png"
+MASK = ROOT / "demo" / "mask.png"
+
+
+class Process:
+    """One child process whose output goes to a file."""
+
+    def __init__(self, module: str, env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env={**os.environ, **env},
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def end(self, timeout_s: float = 30) -> int:
+        """SIGTERM, then wait; SIGKILL where that does not help."""
+        with suppress(ProcessLookupError):
+            self.popen.terminate()
+        try:
+            return self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.wait()
+
+
+class Stack:
+    """API and workers. ``env`` holds further settings for all of them."""
+
+    def __init__(self, redis_url: str, folder: Path, **env: str) -> None:
+        self.folder = folder
+        self.env = {
+            "INFILL_REDIS_URL": redis_url,
+            "INFILL_TORCH_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            **env,
+        }
+        self.workers: list[Process] = []
+        self.apis: list[Process] = []
+        self.urls: list[str] = []
+
+    def start_api(self) -> str:
+        port = free_port()
+        env = {**self.env, "INFILL_PORT": str(port), "INFILL_HOST": "127.0.0.1"}
+        self.apis.append(Process("app", env, self.folder / f"api-{len(self.apis)}.log"))
+        self.urls.append(f"http://127.0.0.1:{port}")
+        return self.urls[-1]
+
+    def start_worker(self, **env: str) -> Process:
+        worker = Process("worker", {**self.env, **env}, self.folder / f"worker-{len(self.workers)}.log")
+        self.workers.append(worker)
+        return worker
+
+    def client(self, index: int = 0) -> httpx.Client:
+        return httpx.Client(base_url=self.urls[index], timeout=60, trust_env=False)
+
+    def wait_until_ready(self, timeout_s: float = 90) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                with suppress(httpx.HTTPError):
+                    if client.get("/readyz").status_code == 200:
+                        return
+                time.sleep(0.1)
+        raise RuntimeError("not ready:\n" + self.logs())
+
+    def wait_for_workers(self, count: int, timeout_s: float = 90) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                if len(client.get("/v1/workers").json()["workers"]) == count:
+                    return
+                time.sleep(0.1)
+        raise RuntimeError(f"not {count} workers:\n" + self.logs())
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {file.name}\n{file.read_text()[-3000:]}" for file in sorted(self.folder.glob("*.log")))
+
+    def end(self) -> None:
+        for process in [*self.workers, *self.apis]:
+            process.end()
+
+
+def submit(client: httpx.Client, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+    """POST the demo photo and mask."""
+    files = {"image": ("photo.png", PHOTO.read_bytes()), "mask": ("mask.png", MASK.read_bytes())}
+    form = {name: str(value) for name, value in fields.items()}
+    return client.post("/v1/inpaint", files=files, data=form, headers=headers)
+
+
+def wait_for(client: httpx.Client, job_id: str, *statuses: str, timeout_s: float = 120) -> dict[str, Any]:
+    """Poll until the job has one of ``statuses`` (or has ended)."""
+    wanted = set(statuses) or {"succeeded", "failed", "canceled"}
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+        if job["status"] in wanted:
+            return job
+        time.sleep(0.05)
+    raise TimeoutError(f"job {job_id} is {job}")
