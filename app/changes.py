@@ -49,13 +49,20 @@ class Changes:
         event.clear()
 
     async def run(self) -> None:
-        """Listen until cancelled; comes back by itself after Redis has been away."""
-        while True:
+        """Listen until released; comes back by itself after Redis has been away."""
+        while not self.closing:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
                 logger.warning("changes_lost", extra={"error": type(error).__name__})
                 await asyncio.sleep(RECONNECT_S)
+
+    async def stop(self, listening: asyncio.Task[None]) -> None:
+        """End ``run``. More than one cancel may be needed: the Redis client can swallow one while it connects."""
+        self.release()
+        while not listening.done():
+            listening.cancel()
+            await asyncio.wait([listening], timeout=0.2)
 
     def release(self) -> None:
         """The process is about to stop: every held call answers now with what it knows."""
@@ -69,7 +76,7 @@ class Changes:
         ):
             await pubsub.subscribe(keys.CHANGES)
             self._wake_all()  # something may have changed while nobody listened
-            while True:
+            while not self.closing:
                 message = await pubsub.get_message(timeout=5)
                 if message and message["type"] == "message":
                     self._wake(message["data"].decode())

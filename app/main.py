@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -47,8 +47,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        service.changes.release()
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        await service.changes.stop(listening)
         service.queue.connection.close()

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
 from jobs import errors
-from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable, UnknownField
+from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
 from jobs.schema import JobProblem
 
 STATUSES: dict[type[InfillError], int] = {
@@ -160,8 +160,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     found = cast(RequestValidationError, error).errors()
     fields = [FieldProblem(field=_field_of(item), message=_message_of(item)) for item in found]
     detail = " ".join(f"{field.field}: {field.message}" for field in fields)
-    unknown = all(item["type"] == "extra_forbidden" for item in found)
-    return problem_response(request, UnknownField(detail) if unknown else InvalidField(detail), fields)
+    return problem_response(request, InvalidField(detail), fields)
 
 
 def _field_of(item: dict[str, Any]) -> str:
@@ -170,8 +169,6 @@ def _field_of(item: dict[str, Any]) -> str:
 
 
 def _message_of(item: dict[str, Any]) -> str:
-    if item["type"] == "extra_forbidden":
-        return "This API has no such field."
     if item["type"] == "missing":
         return "This field is missing."
     if item["type"] == "value_error":

@@ -16,7 +16,7 @@ from app.service import Service
 from app.settings import ApiSettings
 from app.uploads import check_image, read_file
 from jobs.catalog import Catalog, check_scheduler
-from jobs.errors import InvalidField
+from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest
 
@@ -36,9 +36,13 @@ class Files:
     mask: bytes
 
 
-def check_form(form: FormData) -> None:
-    """Raise InvalidField for a field that came twice; which one was meant would be a guess."""
+def check_names(form: FormData) -> None:
+    """Raise UnknownField, or InvalidField for a field that came twice: which one was meant would be a guess."""
     names = [name for name, _ in form.multi_items()]
+    unknown = sorted(set(names) - set(InpaintForm.model_fields))
+    if unknown:
+        quoted = ", ".join(repr(name[:100]) for name in unknown[:10])
+        raise UnknownField(f"There is no field {quoted}. The fields are {', '.join(InpaintForm.model_fields)}.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidField(f"{', '.join(twice)}: sent more than once. Send each field once.")

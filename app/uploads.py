@@ -72,7 +72,7 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
-        raise unreadable(f"{what}: this is not a picture in a known format. Send {allowed_formats()}.") from None
+        raise unreadable(f"{what}: this is not a picture in a known format. Send a {allowed_formats()} file.") from None
     except Exception as error:  # decoders raise anything at all on garbage
         raise unreadable(f"{what}: the file is damaged or cut short and cannot be decoded.") from error
 

@@ -3,14 +3,14 @@
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Form, Header, Request, Response
+from fastapi import APIRouter, Depends, Form, Header, Request, Response
 from fastapi.exceptions import HTTPException
 
 from app.answers import image_response, job_response, location
 from app.examples import JOB, QUEUED, json_example, problems
 from app.negotiation import PNG, media_type_of, wait_of
 from app.service import Service, ServiceDep
-from app.submission import InpaintForm, check_form, submit
+from app.submission import InpaintForm, check_names, submit
 from app.view import JobView
 from app.waiting import look, wait_for_end
 from jobs.queue import Submitted
@@ -52,11 +52,12 @@ Accept = Annotated[
 ]
 
 
-def require_multipart(request: Request) -> None:
-    """Raise 415 for another kind of body; its fields would only look missing."""
+async def check_form(request: Request) -> None:
+    """Before any field is read: the body's kind and the names in it. Raises 415, UnknownField, InvalidField."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise HTTPException(415, "Send multipart/form-data, with the files image and mask.")
+    check_names(await request.form())
 
 
 def make_router(max_body_bytes: int) -> APIRouter:
@@ -72,6 +73,7 @@ def make_router(max_body_bytes: int) -> APIRouter:
         summary="Submit a photo and a mask",
         max_body_size=max_body_bytes,
         form_limits=FORM_LIMITS,
+        dependencies=[Depends(check_form)],
     )
     return router
 
@@ -86,7 +88,6 @@ async def inpaint(
     accept: Accept = None,
 ) -> Response:
     """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
-    check_form(await request.form())
     media_type = media_type_of(accept)
     wait_s = wait_of(prefer or [], service.settings.max_wait_s)
     submitted = await submit(service, form, idempotency_key)

@@ -1,0 +1,186 @@
+"""Bad requests: a problem with the right code and a sentence that helps, and nothing left in Redis."""
+
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.settings import ApiSettings
+from tests.app.conftest import files, serve, submit
+from tests.app.pictures import box_mask, encoded, photo
+from tests.app.settling import our_keys
+
+pytestmark = pytest.mark.anyio
+
+TINY = encoded(photo((8, 8)))
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code), response.text
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["instance"] == response.request.url.path
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert problem["title"] and problem["detail"]
+    return problem
+
+
+BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown field": ({"colour": "red"}, "unknown_field", "no field 'colour'. The fields are prompt, "),
+    "loras are not known yet": ({"loras": "x"}, "unknown_field", "'loras'"),
+    "field twice": ({"prompt": ["a", "b"]}, "invalid_field", "prompt: sent more than once"),
+    "not a number": ({"num_inference_steps": "many"}, "invalid_field", "num_inference_steps: "),
+    "out of range": ({"strength": "1.5"}, "invalid_field", "less than or equal to 1"),
+    "zero strength": ({"strength": "0"}, "invalid_field", "greater than 0"),
+    "infinite": ({"guidance_scale": "inf"}, "invalid_field", "finite"),
+    "negative seed": ({"seed": "-1"}, "invalid_field", "seed: "),
+    "seed of 33 bits": ({"seed": str(2**32)}, "invalid_field", "4294967295"),
+    "too many images": ({"n": "9"}, "invalid_field", "n: "),
+    "long prompt": ({"prompt": "x" * 2001}, "invalid_field", "2000"),
+    "unknown mask mode": ({"mask_mode": "grey"}, "invalid_field", "'white', 'black', 'alpha' or 'alpha_inverted'"),
+    "unknown output": ({"output_format": "gif"}, "invalid_field", "png"),
+    "unknown model": ({"model": "dall-e"}, "unknown_model", "Known models: pocket"),
+    "unknown scheduler": ({"scheduler": "magic"}, "invalid_field", "Known schedulers: ddim"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+async def test_a_bad_field_is_named_and_nothing_is_queued(
+    client: httpx.AsyncClient, connection: Redis, name: str
+) -> None:
+    fields, code, sentence = BAD_FIELDS[name]
+    problem = assert_problem(await submit(client, **fields), 422, code)
+    assert sentence in problem["detail"]
+    assert not our_keys(connection)
+
+
+BAD_FILES: dict[str, tuple[dict[str, Any], int, str, str]] = {
+    "no image": ({"mask": ("m", TINY)}, 422, "invalid_field", "image: This field is missing"),
+    "no mask": ({"image": ("i", TINY)}, 422, "invalid_field", "mask: This field is missing"),
+    "empty image": (files(b""), 422, "invalid_image", "image: the file is empty"),
+    "empty mask": (files(mask=b""), 422, "invalid_mask", "mask: the file is empty"),
+    "text for an image": (files(b"hello" * 100), 422, "invalid_image", "not a picture"),
+    "text for a mask": (files(mask=b"hello" * 100), 422, "invalid_mask", "not a picture"),
+    "truncated image": (files(encoded(photo())[:-3000]), 422, "invalid_image", "cut short"),
+    "animated gif": (files(encoded(photo(), "GIF")), 422, "invalid_image", "PNG, JPEG, WebP or TIFF"),
+    "mask of another size": (files(mask=TINY), 422, "mask_size_mismatch", "8 x 8 pixels and the image is 64 x 48"),
+    "black mask": (files(mask=encoded(box_mask(box=(0, 0, 0, 0)))), 422, "empty_mask", "mask_mode=black"),
+    "coloured mask": (files(mask=encoded(photo())), 422, "invalid_mask", "it has colours"),
+    "large image": (files(encoded(photo((110, 100)))), 413, "too_large", "pixels are more than the 10000"),
+    "heavy image": (files(b"x" * 60_001), 413, "too_large", "image: the file is larger than the 60000 bytes"),
+    "heavy mask": (files(mask=b"x" * 50_001), 413, "too_large", "mask: the file is larger than the 50000 bytes"),
+}
+
+
+@pytest.fixture
+def settings(redis_url: str) -> ApiSettings:
+    return ApiSettings(redis_url=redis_url, max_pixels=10_000, max_image_bytes=60_000, max_mask_bytes=50_000)
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+async def test_a_bad_file_is_named_and_nothing_is_queued(
+    client: httpx.AsyncClient, connection: Redis, name: str
+) -> None:
+    form, status, code, sentence = BAD_FILES[name]
+    problem = assert_problem(await client.post("/v1/inpaint", files=form), status, code)
+    assert sentence in problem["detail"]
+    assert not our_keys(connection)
+
+
+async def test_every_wrong_field_is_listed(client: httpx.AsyncClient) -> None:
+    problem = assert_problem(await submit(client, strength="2", n="0"), 422, "invalid_field")
+    assert [error["field"] for error in problem["errors"]] == ["n", "strength"]
+
+
+async def test_an_image_sent_twice_is_refused(client: httpx.AsyncClient) -> None:
+    form = [("image", ("a", TINY)), ("image", ("b", TINY)), ("mask", ("m", TINY))]
+    problem = assert_problem(await client.post("/v1/inpaint", files=form), 422, "invalid_field")
+    assert "image: sent more than once" in problem["detail"]
+
+
+async def test_text_in_place_of_a_file_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/inpaint", data={"image": "hello"}, files={"mask": ("m", TINY)})
+    assert "image: This field must be a file" in assert_problem(response, 422, "invalid_field")["detail"]
+
+
+async def test_a_file_in_place_of_text_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/inpaint", files=files() | {"prompt": ("p", b"hello")})
+    assert_problem(response, 422, "invalid_field")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", ""])
+async def test_another_kind_of_body_is_an_unsupported_media_type(client: httpx.AsyncClient, kind: str) -> None:
+    response = await client.post("/v1/inpaint", content=b"{}", headers={"content-type": kind})
+    assert "multipart/form-data" in assert_problem(response, 415, "unsupported_media_type")["detail"]
+
+
+@pytest.mark.parametrize("boundary", ["; boundary=x", ""])
+async def test_a_broken_multipart_body_is_malformed(client: httpx.AsyncClient, boundary: str) -> None:
+    headers = {"content-type": f"multipart/form-data{boundary}"}
+    assert_problem(await client.post("/v1/inpaint", content=b"garbage", headers=headers), 400, "malformed_request")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_beyond_the_limit_is_a_problem_too(client: httpx.AsyncClient, chunked: bool) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="i"\r\n\r\n'
+
+    async def body() -> Any:
+        yield head
+        for _ in range(30):
+            yield b"a" * 100_000
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    content = body() if chunked else head + b"a" * 3_000_000
+    assert_problem(await client.post("/v1/inpaint", content=content, headers=headers), 413, "too_large")
+
+
+async def test_a_form_with_very_many_parts_is_refused(client: httpx.AsyncClient) -> None:
+    form = [(f"f{k}", ("f", b"x")) for k in range(11)]
+    assert_problem(await client.post("/v1/inpaint", files=form), 400, "malformed_request")
+
+
+async def test_an_accept_header_that_takes_neither_kind_queues_nothing(
+    client: httpx.AsyncClient, connection: Redis
+) -> None:
+    assert_problem(await submit(client, {"Accept": "text/html"}), 406, "not_acceptable")
+    assert not our_keys(connection)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_an_idempotency_key_has_1_to_255_characters(client: httpx.AsyncClient, key: str) -> None:
+    assert_problem(await submit(client, {"Idempotency-Key": key}), 422, "invalid_field")
+
+
+async def test_unknown_addresses_and_methods_are_problems(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.get("/nothing"), 404, "not_found")
+    response = await client.put("/v1/models")
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == "GET"
+
+
+async def test_what_nobody_expected_is_a_500_that_tells_nothing(redis_url: str, connection: Redis) -> None:
+    connection.lpush("infill:workers", "not a set")  # WRONGTYPE
+    async with serve(ApiSettings(redis_url=redis_url)) as client:
+        problem = assert_problem(await client.get("/v1/workers"), 500, "internal_error")
+    assert "WRONGTYPE" not in str(problem)
+
+
+async def test_a_record_that_is_not_ours_is_not_shown(client: httpx.AsyncClient, connection: Redis) -> None:
+    connection.hset("rq:job:stranger", mapping={"data": b"x", "origin": "other"})
+    assert_problem(await client.get("/v1/jobs/stranger"), 404, "job_not_found")
+
+
+async def test_the_given_request_id_comes_back_and_a_bad_one_is_replaced(client: httpx.AsyncClient) -> None:
+    good = await client.get("/healthz", headers={"X-Request-ID": "abc-123"})
+    bad = await client.get("/healthz", headers={"X-Request-ID": "a b\x7f"})
+    assert good.headers["X-Request-ID"] == "abc-123"
+    assert len(bad.headers["X-Request-ID"]) == 32
+
+
+async def test_a_problems_type_can_be_looked_up(client: httpx.AsyncClient) -> None:
+    problem = (await client.get("/nothing")).json()
+    assert (await client.get(problem["type"])).json()["code"] == "not_found"
+    assert (await client.get("/problems/queue_full")).json()["status"] == 429
+    assert_problem(await client.get("/problems/nonsense"), 404, "not_found")

@@ -1,0 +1,182 @@
+"""The settled mask: by the mode that was named, upright, 8 bits, white = repaint. Nothing is guessed."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from app.masks import SettledMask, settle_mask
+from jobs.errors import EmptyMask, InvalidMask, MaskSizeMismatch, TooLarge
+from jobs.schema import MaskMode
+from tests.app.pictures import BOX, SIZE, box_mask, encoded, with_orientation
+
+LIMIT = 1_000_000
+
+
+def settle(image: Image.Image | bytes, mode: MaskMode = "white", size: tuple[int, int] = SIZE) -> SettledMask:
+    data = image if isinstance(image, bytes) else encoded(image)
+    return settle_mask(data, mode, size, LIMIT)
+
+
+def pixels(mask: SettledMask) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(mask.png)) as image:
+        assert (image.format, image.mode) == ("PNG", "L")
+        return np.asarray(image)
+
+
+def with_alpha(alpha: Image.Image, colour: tuple[int, int, int] = (200, 30, 30)) -> Image.Image:
+    image = Image.new("RGB", alpha.size, colour)
+    image.putalpha(alpha)
+    return image
+
+
+BOX_PIXELS = np.asarray(box_mask())
+INVERTED = ImageOps.invert(box_mask())
+GREY = box_mask().convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("mode", "image"),
+    [
+        ("white", box_mask()),
+        ("black", INVERTED),
+        ("alpha", with_alpha(INVERTED)),
+        ("alpha_inverted", with_alpha(box_mask())),
+    ],
+)
+def test_the_four_modes_say_the_same_box(mode: MaskMode, image: Image.Image) -> None:
+    settled = settle(image, mode)
+    np.testing.assert_array_equal(pixels(settled), BOX_PIXELS)
+    assert settled.report.mode == mode
+    assert settled.report.bbox == BOX
+    assert settled.report.coverage == 24 * 24 / (64 * 48)
+    assert not settled.report.soft
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_pixel_layouts_that_hold_the_same_grey_settle_alike(mode: str, file_format: str) -> None:
+    image = box_mask().convert(mode)
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 100} if file_format == "JPEG" else {}
+    try:
+        data = encoded(image, file_format, **options)
+    except OSError:
+        pytest.skip("Pillow does not write this")
+    tolerance = 3 if file_format == "JPEG" else 0
+    np.testing.assert_allclose(pixels(settle(data)).astype(int), BOX_PIXELS.astype(int), atol=tolerance)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_16_bit_values_are_rounded_to_8(file_format: str) -> None:
+    wide = np.zeros((48, 64), np.uint16)
+    wide[0, :5] = [65_535, 32_767, 128, 129, 257]
+    settled = settle(encoded(Image.fromarray(wide), file_format))
+    assert pixels(settled)[0, :5].tolist() == [255, 127, 0, 1, 1]
+    assert settled.report.soft
+
+
+def test_every_16_bit_value_is_rounded_as_real_numbers_are() -> None:
+    wide = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    settled = settle_mask(encoded(Image.fromarray(wide)), "white", (256, 256), LIMIT)
+    np.testing.assert_array_equal(pixels(settled), np.rint(wide / 257).astype(np.uint8))
+
+
+def test_floating_point_values_from_0_to_1_are_taken() -> None:
+    values = np.zeros((48, 64), np.float32)
+    values[0, :2] = [1, 0.5]
+    assert pixels(settle(encoded(Image.fromarray(values), "TIFF")))[0, :2].tolist() == [255, 128]
+
+
+@pytest.mark.parametrize("value", [255.0, -0.1, np.nan])
+def test_other_floating_point_values_are_refused(value: float) -> None:
+    with pytest.raises(InvalidMask, match="leave 0 to 1"):
+        settle(encoded(Image.fromarray(np.full((48, 64), value, np.float32)), "TIFF"))
+
+
+def test_32_bit_values_are_refused() -> None:
+    with pytest.raises(InvalidMask, match="32 bits"):
+        settle(encoded(Image.fromarray(np.full((48, 64), 70_000, np.int32)), "TIFF"))
+
+
+def test_a_palettes_transparency_is_an_alpha_channel() -> None:
+    palette = box_mask().convert("P")
+    white = int(np.asarray(palette).max())
+    np.testing.assert_array_equal(pixels(settle(encoded(palette, transparency=white), "alpha")), BOX_PIXELS)
+
+
+def test_grey_values_stay_and_are_reported_as_soft() -> None:
+    ramp = Image.linear_gradient("L").resize(SIZE)
+    settled = settle(ramp)
+    np.testing.assert_array_equal(pixels(settled), np.asarray(ramp))
+    assert settled.report.soft
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_mask_is_turned_upright(orientation: int) -> None:
+    stored = box_mask((48, 64) if orientation >= 5 else SIZE, (0, 0, 10, 20))
+    data = with_orientation(stored, orientation, "PNG")
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert expected is not None
+    np.testing.assert_array_equal(pixels(settle(data)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("mode", ["alpha", "alpha_inverted"])
+def test_alpha_modes_refuse_a_mask_without_alpha(mode: MaskMode) -> None:
+    with pytest.raises(InvalidMask, match="needs an alpha channel"):
+        settle(box_mask(), mode)
+
+
+@pytest.mark.parametrize("mode", ["white", "black"])
+def test_grey_modes_refuse_transparency_and_point_to_alpha(mode: MaskMode) -> None:
+    with pytest.raises(InvalidMask, match="mask_mode=alpha"):
+        settle(with_alpha(INVERTED), mode)
+
+
+def test_grey_modes_take_an_alpha_channel_that_is_opaque() -> None:
+    image = GREY.copy()
+    image.putalpha(255)
+    np.testing.assert_array_equal(pixels(settle(image)), BOX_PIXELS)
+
+
+@pytest.mark.parametrize(("difference", "accepted"), [(2, True), (3, False)])
+def test_colours_are_refused_but_for_two_levels(difference: int, accepted: bool) -> None:
+    rgb = np.stack([BOX_PIXELS] * 3, axis=-1).copy()
+    rgb[0, 0] = [100, 100 + difference, 100]
+    if accepted:
+        assert pixels(settle(Image.fromarray(rgb)))[0, 0] == 102
+    else:
+        with pytest.raises(InvalidMask, match="it has colours"):
+            settle(Image.fromarray(rgb))
+
+
+@pytest.mark.parametrize(
+    ("mode", "image"),
+    [
+        ("white", Image.new("L", SIZE, 0)),
+        ("black", Image.new("L", SIZE, 255)),
+        ("alpha", with_alpha(Image.new("L", SIZE, 255))),
+        ("alpha_inverted", with_alpha(Image.new("L", SIZE, 0))),
+    ],
+)
+def test_a_mask_that_repaints_nothing_is_refused_with_the_likely_cure(mode: MaskMode, image: Image.Image) -> None:
+    with pytest.raises(EmptyMask, match="nothing to repaint") as caught:
+        settle(image, mode)
+    assert caught.value.code == "empty_mask"
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(MaskSizeMismatch, match="32 x 24 pixels and the image is 64 x 48"):
+        settle(box_mask((32, 24)))
+
+
+def test_a_huge_mask_is_refused_by_its_header() -> None:
+    with pytest.raises(TooLarge, match="mask: "):
+        settle_mask(encoded(Image.new("L", (2000, 2000))), "white", SIZE, LIMIT)
+
+
+def test_a_truncated_mask_is_refused() -> None:
+    data = encoded(Image.effect_noise(SIZE, 50))
+    with pytest.raises(InvalidMask, match="damaged or cut short"):
+        settle(data[: len(data) // 2])

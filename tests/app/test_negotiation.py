@@ -1,0 +1,61 @@
+"""``Prefer`` and ``Accept`` are read as their RFCs have it."""
+
+import pytest
+
+from app.negotiation import JSON, PNG, media_type_of, wait_of
+from jobs.errors import NotAcceptable
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        ([], None),
+        (["wait=10"], 10),
+        (["WAIT = 10"], 10),
+        (['wait="10"'], 10),
+        (["respond-async, wait=10"], 10),
+        (["respond-async", "wait=10"], 10),
+        (["wait=10; foo=bar"], 10),
+        (["wait=5, wait=10"], 5),
+        (["wait=600"], 60),
+        (["wait=99999999999"], None),
+        (["wait=0"], 0),
+        (["wait=-1"], None),
+        (["wait"], None),
+        (["wait=soon"], None),
+        (["return=minimal"], None),
+    ],
+)
+def test_wait(prefer: list[str], expected: int | None) -> None:
+    assert wait_of(prefer, 60) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, JSON),
+        ("", JSON),
+        ("*/*", JSON),
+        ("application/json", JSON),
+        ("application/*", JSON),
+        ("image/png", PNG),
+        ("image/*", PNG),
+        ("IMAGE/PNG", PNG),
+        ("image/png, */*", PNG),
+        ("image/png, application/json", JSON),
+        ("image/png, application/json;q=0.9", PNG),
+        ("image/png;q=0.2, application/json;q=0.9", JSON),
+        ("*/*;q=0.1, image/png;q=0.05", JSON),
+        ("application/json;q=0, */*", PNG),
+        ("text/html, */*;q=0.8", JSON),
+        ("image/png;q=high", PNG),
+    ],
+)
+def test_accept(accept: str | None, expected: str) -> None:
+    assert media_type_of(accept) == expected
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0, application/json;q=0", "nonsense"])
+def test_a_header_that_takes_neither_is_not_acceptable(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match="application/json, or image/png"):
+        media_type_of(accept)

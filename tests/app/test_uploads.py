@@ -1,0 +1,127 @@
+"""Every format and pixel layout that people have is taken; what cannot be decoded to its last byte is not."""
+
+import zlib
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from app.uploads import check_image
+from jobs.errors import InvalidImage, TooLarge
+from tests.app.conftest import files
+from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
+
+LIMIT = 1_000_000
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def sixteen_bit(size: tuple[int, int] = SIZE) -> Image.Image:
+    values = np.linspace(0, 65_535, size[0] * size[1]).reshape(size[1], size[0])
+    return Image.fromarray(values.astype(np.uint16))
+
+
+PICTURES = {
+    "png rgb": encoded(photo()),
+    "png rgba": encoded(photo(mode="RGBA")),
+    "png grey": encoded(photo(mode="L")),
+    "png grey alpha": encoded(photo(mode="LA")),
+    "png palette": encoded(photo().quantize(16)),
+    "png palette transparent": encoded(photo().quantize(16), transparency=3),
+    "png bilevel": encoded(photo(mode="1")),
+    "png 16 bit": encoded(sixteen_bit()),
+    "png icc": encoded(photo(), icc_profile=SRGB),
+    "jpeg": encoded(photo(), "JPEG"),
+    "jpeg grey": encoded(photo(mode="L"), "JPEG"),
+    "jpeg cmyk": encoded(photo(mode="CMYK"), "JPEG"),
+    "jpeg progressive": encoded(photo(), "JPEG", progressive=True, icc_profile=SRGB),
+    "jpeg with a preview": encoded(photo(), "MPO", save_all=True, append_images=[photo((16, 12))]),
+    "webp": encoded(photo(), "WEBP"),
+    "webp lossless alpha": encoded(photo(mode="RGBA"), "WEBP", lossless=True),
+    "tiff": encoded(photo(), "TIFF"),
+    "tiff lzw": encoded(photo(), "TIFF", compression="tiff_lzw"),
+    "tiff jpeg": encoded(photo(), "TIFF", compression="jpeg"),
+    "tiff cmyk": encoded(photo(mode="CMYK"), "TIFF"),
+    "tiff 16 bit": encoded(sixteen_bit(), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_readable_picture_has_its_size(name: str) -> None:
+    assert check_image(PICTURES[name], LIMIT) == SIZE
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["jpeg", "webp", "tiff 16 bit", "png palette transparent", "jpeg cmyk"])
+async def test_a_readable_picture_is_accepted_over_http(client: httpx.AsyncClient, name: str) -> None:
+    response = await client.post("/v1/inpaint", files=files(PICTURES[name]))
+    assert response.status_code == 202, response.text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_size_is_that_of_the_upright_picture(orientation: int, file_format: str) -> None:
+    width, height = SIZE
+    expected = (height, width) if orientation >= 5 else (width, height)
+    assert check_image(with_orientation(photo(), orientation, file_format), LIMIT) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "jpeg with a preview"])
+def test_a_truncated_picture_is_refused(name: str) -> None:
+    data = PICTURES[name]
+    with pytest.raises(InvalidImage, match="damaged or cut short|not a picture"):
+        check_image(data[: len(data) * 2 // 3], LIMIT)
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "BMP", "ICO", "PPM"])
+def test_other_formats_are_refused_with_the_list_of_those_allowed(file_format: str) -> None:
+    with pytest.raises(InvalidImage, match="Send a PNG, JPEG, WebP or TIFF"):
+        check_image(encoded(photo(), file_format), LIMIT)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
+def test_several_pictures_in_one_file_are_refused(file_format: str) -> None:
+    data = encoded(photo(), file_format, save_all=True, append_images=[photo().rotate(90), photo().rotate(180)])
+    with pytest.raises(InvalidImage, match="holds 3 pictures"):
+        check_image(data, LIMIT)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_too_many_pixels_are_refused_before_they_are_decoded(file_format: str) -> None:
+    data = encoded(photo(), file_format)
+    if file_format != "WEBP":  # its header is only read from a whole file
+        data = data[: len(data) // 2]
+    with pytest.raises(TooLarge, match="64 x 48 pixels are more than the 3071"):
+        check_image(data, 64 * 48 - 1)
+
+
+def test_exactly_as_many_pixels_as_allowed_are_taken() -> None:
+    assert check_image(encoded(photo()), 64 * 48) == SIZE
+
+
+def test_a_bomb_far_beyond_pillows_own_limit_is_too_large() -> None:
+    header = bytearray(encoded(Image.new("1", (8, 8))))
+    header[16:24] = (60_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    with pytest.raises(TooLarge):
+        check_image(bytes(header), LIMIT)
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB"])
+def test_pixels_whose_white_is_unknown_are_refused(mode: str) -> None:
+    image = Image.new(mode, SIZE)
+    with pytest.raises(InvalidImage, match=f"colour mode {mode} is not supported"):
+        check_image(encoded(image, "TIFF"), LIMIT)
+
+
+def test_32_bit_pixels_are_refused() -> None:
+    values = np.full((48, 64), 1_000_000, np.int32)
+    with pytest.raises(InvalidImage, match="32 bits a pixel"):
+        check_image(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+
+
+@pytest.mark.anyio
+async def test_an_image_and_a_mask_turned_by_different_orientations_meet_upright(client: httpx.AsyncClient) -> None:
+    turned = with_orientation(photo((48, 64)), 6)  # upright 64 x 48
+    response = await client.post("/v1/inpaint", files=files(turned, encoded(box_mask())))
+    assert response.status_code == 202

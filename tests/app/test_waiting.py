@@ -1,0 +1,167 @@
+"""Held calls: ``Prefer: wait``, ``Accept: image/png``, and the event stream."""
+
+import asyncio
+import json
+import time
+
+import anyio
+import httpx
+import pytest
+
+from app.settings import ApiSettings
+from jobs.schema import JobProblem
+from tests.app.conftest import serve, submit
+from tests.app.settling import Settler
+from tests.app.test_errors import assert_problem
+
+pytestmark = pytest.mark.anyio
+
+IMAGE = b"\x89PNG image"
+PNG_PLEASE = {"Prefer": "wait=10", "Accept": "image/png"}
+
+
+async def next_job(settler: Settler) -> str:
+    """The id of the job that waits at the front, once there is one."""
+    with anyio.fail_after(5):
+        while not (ids := settler.queue.rq.get_job_ids()):
+            await anyio.sleep(0.01)
+    return str(ids[0])
+
+
+async def end_next(settler: Settler) -> float:
+    """Take up and finish the next job; the time at which it ended."""
+    job_id = await next_job(settler)
+    settler.start(job_id)
+    await anyio.sleep(0.05)
+    settler.succeed(job_id, [IMAGE])
+    return time.monotonic()
+
+
+async def test_a_call_that_waits_is_answered_200_as_soon_as_the_job_has_ended(
+    redis_url: str, settler: Settler
+) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, poll_s=30)) as client:  # only notices can be this fast
+        await anyio.sleep(0.3)
+        response, ended_at = await asyncio.gather(submit(client, {"Prefer": "wait=10"}), end_next(settler))
+    assert time.monotonic() - ended_at < 1
+    assert (response.status_code, response.json()["status"]) == (200, "succeeded")
+    assert response.headers["Preference-Applied"] == "wait=10"
+    assert response.headers["Location"] == f"/v1/jobs/{response.json()['id']}"
+    assert "total;dur=1015.00" in response.headers["Server-Timing"]
+
+
+async def test_a_lost_notice_costs_one_poll(redis_url: str, settler: Settler) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, poll_s=0.1)) as client:
+
+        async def end_silently() -> None:
+            job_id = await next_job(settler)
+            settler.start(job_id)
+            settler.queue.store.note_end = lambda job_id: None  # type: ignore[method-assign]
+            settler.succeed(job_id, [IMAGE])
+
+        response, _ = await asyncio.gather(submit(client, {"Prefer": "wait=10"}), end_silently())
+    assert response.status_code == 200
+
+
+async def test_a_wait_that_runs_out_is_a_202(client: httpx.AsyncClient) -> None:
+    began = time.monotonic()
+    response = await submit(client, {"Prefer": "wait=1"})
+    assert 0.9 < time.monotonic() - began < 2.5
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+    assert response.headers["Preference-Applied"] == "wait=1"
+
+
+async def test_no_wait_is_longer_than_the_setting(redis_url: str) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, max_wait_s=0)) as client:
+        response = await submit(client, {"Prefer": "wait=100"})
+    assert (response.status_code, response.headers["Preference-Applied"]) == (202, "wait=0")
+
+
+async def test_with_accept_png_the_answer_is_the_image(client: httpx.AsyncClient, settler: Settler) -> None:
+    response, _ = await asyncio.gather(submit(client, PNG_PLEASE, seed="9"), end_next(settler))
+    assert (response.status_code, response.content) == (200, IMAGE)
+    headers = response.headers
+    assert headers["Content-Type"] == "image/png"
+    assert headers["Infill-Seed"] == "9"
+    assert headers["Infill-Changed-Outside-Mask"] == "0"
+    assert headers["Location"] == f"/v1/jobs/{headers['Infill-Job']}"
+    assert headers["Content-Location"] == f"/v1/jobs/{headers['Infill-Job']}/images/0"
+    assert "denoise;dur=900.00" in headers["Server-Timing"]
+
+
+async def test_with_accept_png_and_no_end_in_time_the_answer_is_the_job(client: httpx.AsyncClient) -> None:
+    response = await submit(client, {"Prefer": "wait=0", "Accept": "image/png"})
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+
+
+async def test_with_accept_png_a_failure_is_its_problem(client: httpx.AsyncClient, settler: Settler) -> None:
+    async def fail_next() -> None:
+        job_id = await next_job(settler)
+        settler.start(job_id)
+        settler.fail(job_id, JobProblem(code="out_of_memory", message="It does not fit."))
+
+    response, _ = await asyncio.gather(submit(client, PNG_PLEASE), fail_next())
+    problem = assert_problem(response, 500, "out_of_memory")
+    assert problem["detail"] == "It does not fit."
+
+
+async def test_with_accept_json_a_failure_is_the_job(client: httpx.AsyncClient, settler: Settler) -> None:
+    async def fail_next() -> None:
+        job_id = await next_job(settler)
+        settler.start(job_id)
+        settler.fail(job_id, JobProblem(code="out_of_memory", message="It does not fit."))
+
+    response, _ = await asyncio.gather(submit(client, {"Prefer": "wait=10"}), fail_next())
+    assert (response.status_code, response.json()["error"]["code"]) == (200, "out_of_memory")
+
+
+async def test_a_job_canceled_while_a_call_waits_for_its_image_is_a_409(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    async def cancel_next() -> None:
+        await client.delete(f"/v1/jobs/{await next_job(settler)}")
+
+    response, _ = await asyncio.gather(submit(client, PNG_PLEASE), cancel_next())
+    assert_problem(response, 409, "job_canceled")
+
+
+async def events_of(client: httpx.AsyncClient, job_id: str) -> list[tuple[str, dict[str, object]]]:
+    """All events of a job's stream, which must end by itself."""
+    response = await client.get(f"/v1/jobs/{job_id}/events")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = []
+    for block in response.text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            events.append((fields["event"], json.loads(fields["data"])))
+    return events
+
+
+async def test_the_event_stream_tells_every_change_and_ends_with_the_job(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    job_id = (await submit(client)).json()["id"]
+
+    async def run() -> None:
+        await anyio.sleep(0.3)
+        settler.start(job_id)
+        for step in (1, 2):
+            await anyio.sleep(0.3)
+            settler.step(job_id, step)
+        await anyio.sleep(0.3)
+        settler.succeed(job_id, [IMAGE])
+
+    events, _ = await asyncio.gather(events_of(client, job_id), run())
+    assert [kind for kind, _ in events] == ["progress"] * 4 + ["end"]
+    assert [job["status"] for _, job in events] == ["queued", "running", "running", "running", "succeeded"]
+    assert [job["progress"]["step"] for _, job in events] == [0, 0, 1, 2, 20]  # type: ignore[index]
+    last = (await client.get(f"/v1/jobs/{job_id}")).json()
+    assert events[-1][1] == last
+
+
+async def test_the_event_stream_of_an_ended_job_is_one_event(client: httpx.AsyncClient) -> None:
+    job_id = (await submit(client)).json()["id"]
+    await client.delete(f"/v1/jobs/{job_id}")
+    events = await events_of(client, job_id)
+    assert [(kind, job["status"]) for kind, job in events] == [("end", "canceled")]
