@@ -7,7 +7,6 @@ import socket
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 from launch.errors import LaunchError
 
@@ -30,9 +29,10 @@ class Port:
 
 
 @cache
-def _book() -> IO[bytes]:
-    """The shared file; opened once, as closing any descriptor of it would end all locks of this process."""
-    return (Path(tempfile.gettempdir()) / f"infill-ports-{os.getuid()}.lock").open("ab")
+def _book() -> int:
+    """Descriptor of the shared file, opened once: closing any descriptor of it would end all locks of this process."""
+    path = Path(tempfile.gettempdir()) / f"infill-ports-{os.getuid()}.lock"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def reserve(host: str, wanted: int) -> Port:

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch.progress import progress_text
+from launch.side_by_side import BAND_PX, GAP_PX, changed_outside_mask, write_side_by_side
+from launch.table import timing_table
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Photo, mask (left half) and a result that differs inside the mask only."""
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    mask = np.zeros((40, 60), dtype=np.uint8)
+    mask[:, :30] = 255
+    result = photo.copy()
+    result[:, :30] ^= 255
+    paths = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "result.png"
+    for path, array in zip(paths, (photo, mask, result), strict=True):
+        Image.fromarray(array).save(path)
+    return paths
+
+
+def test_changes_inside_the_mask_do_not_count_and_each_one_outside_does(pictures: tuple[Path, Path, Path]) -> None:
+    photo, mask, result = pictures
+    assert changed_outside_mask(photo, mask, result) == 0
+    after = np.asarray(Image.open(result)).copy()
+    after[5, 40] ^= 1
+    after[6, 41] ^= 1
+    Image.fromarray(after).save(result)
+    assert changed_outside_mask(photo, mask, result) == 2
+
+
+def test_a_result_of_another_size_counts_as_changed_everywhere(pictures: tuple[Path, Path, Path]) -> None:
+    photo, mask, result = pictures
+    Image.open(result).resize((30, 20)).save(result)
+    assert changed_outside_mask(photo, mask, result) == 40 * 60
+
+
+def test_before_and_after_stand_side_by_side(pictures: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "before-after.png"
+    write_side_by_side(*pictures, target)
+    sheet = np.asarray(Image.open(target))
+    assert sheet.shape == (40 + BAND_PX, 120 + GAP_PX, 3)
+    assert np.array_equal(sheet[BAND_PX:, 60 + GAP_PX :], np.asarray(Image.open(pictures[2])))
+    assert np.array_equal(sheet[BAND_PX:, 32:60], np.asarray(Image.open(pictures[0]))[:, 32:])
+
+
+def test_the_table_has_every_phase_and_its_share() -> None:
+    timings = {
+        "queue": 10.0,
+        "denoise": 80.0,
+        "png": 10.0,
+        "total": 100.0,
+        "steps": 20,
+        "step_p50": 4.0,
+        "batch_mean": 1.5,
+    }
+    lines = timing_table(timings).splitlines()
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["queue", "10.0", "10.0%"],
+        ["denoise", "80.0", "80.0%"],
+        ["png", "10.0", "10.0%"],
+    ]
+    assert lines[4].split() == ["sum", "100.0", "100.0%"]
+    assert lines[6].startswith("20 steps, median step 4.0 ms, 1.5 images")
+
+
+def test_the_progress_line_says_step_and_time_to_go() -> None:
+    job = {"status": "running", "progress": {"step": 5, "steps": 20, "eta_ms": 1500.0}}
+    assert progress_text(job) == f"running    [{'#' * 7}{'.' * 23}]   5/20  1.5 s to go"
