@@ -1,0 +1,23 @@
+"""What machine a figure was measured on."""
+
+import os
+import platform
+from datetime import date
+from pathlib import Path
+
+import torch
+
+
+def describe() -> str:
+    """One line: date, processor, cores, device, versions."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{date.today()}, {device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,22 @@
+"""The real service for a measurement, started as ``infill up`` starts it and stopped at the end."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from launch.settings import LaunchSettings
+from launch.stack import Stack
+from launch.stop_signals import StopSignals
+
+
+@contextmanager
+def running_service(workers: int = 1) -> Iterator[str]:
+    """Yields the API's URL."""
+    settings = LaunchSettings(workers=workers)
+    stack = Stack(settings, "bench", StopSignals(), lambda line: print(line, file=sys.stderr))
+    try:
+        stack.folder.clear_redis()
+        stack.start()
+        yield stack.url
+    finally:
+        stack.stop()
