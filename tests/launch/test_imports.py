@@ -7,7 +7,7 @@ import launch
 for module in pkgutil.iter_modules(launch.__path__, "launch."):
     if module.name != "launch.__main__":
         importlib.import_module(module.name)
-print(*sorted(name for name in ("torch", "diffusers", "transformers", "fastapi", "app", "worker") if name in sys.modules))
+print(*sorted({"torch", "diffusers", "transformers", "fastapi", "app", "worker"} & set(sys.modules)))
 """
 
 
