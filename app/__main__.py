@@ -1,5 +1,7 @@
 """``python -m app``: serve the API. SIGTERM and Ctrl-C let calls that are being answered finish."""
 
+import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -22,7 +24,14 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _exit(sig: int, frame: FrameType | None) -> None:
+    """uvicorn raises the signal it stopped for once more after its clean end, which would look like a death by it."""
+    sys.exit(0)
+
+
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
     settings = ApiSettings()
     logs.configure(settings.log_level)
     app = create_app(settings)

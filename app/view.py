@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import Field, ValidationError
+from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from jobs.errors import Crashed
+from jobs.errors import Crashed, Undecodable
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
     InpaintParameters,
@@ -57,9 +58,9 @@ STATUS = {
 
 
 def view_job(queue: JobQueue, job_id: str) -> JobView:
-    """Read one job. Raises JobNotFound."""
+    """Read one job. Raises JobNotFound, Undecodable."""
     job = queue.job(job_id)
-    parameters = parameters_of(job)
+    parameters, uploaded_mask = _submitted(job)
     status = STATUS.get(job.get_status(refresh=False), JobStatus.QUEUED)
     report = job_report(job) if status is JobStatus.SUCCEEDED else None
     progress = queue.store.progress(job_id)
@@ -71,7 +72,7 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         queue_position=queue.position(job_id) if status is JobStatus.QUEUED else None,
         progress=_progress(parameters, progress, report),
         seeds=seeds_of(parameters),
-        mask=report.mask if report else MaskReport.model_validate(job.meta["mask"]),
+        mask=report.mask if report else uploaded_mask,
         images=image_links(job_id, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,
@@ -79,6 +80,14 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         started_at=job.started_at,
         ended_at=job.ended_at,
     )
+
+
+def _submitted(job: Job) -> tuple[InpaintParameters, MaskReport]:
+    """What the job was submitted with."""
+    try:
+        return parameters_of(job), MaskReport.model_validate(job.meta.get("mask"))
+    except (ValidationError, DeserializationError) as error:
+        raise Undecodable("The job's record in Redis cannot be read.") from error
 
 
 def job_report(job: Job) -> JobReport | None:

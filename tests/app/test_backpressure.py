@@ -1,0 +1,92 @@
+"""The service says no in time, exactly, and without a trace."""
+
+import asyncio
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.settings import ApiSettings
+from jobs import keys
+from tests.app.conftest import files, serve, submit
+from tests.app.pictures import encoded, photo
+from tests.app.settling import Settler, inputs_of, our_keys
+from tests.app.test_errors import assert_problem
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_queue_limit_is_exact_under_32_concurrent_submitters(redis_url: str, connection: Redis) -> None:
+    settings = ApiSettings(redis_url=redis_url, queue_limit=10)
+    async with serve(settings) as one, serve(settings) as two:  # as two replicas
+        responses = await asyncio.gather(*(submit(client) for client in [one, two] * 16))
+    accepted = {response.json()["id"] for response in responses if response.status_code == 202}
+    refused = [response for response in responses if response.status_code != 202]
+    assert (len(accepted), len(refused)) == (10, 22)
+    for response in refused:
+        assert_problem(response, 429, "queue_full")
+    pixels = {name for name in our_keys(connection) if name.endswith((":image", ":mask"))}
+    assert pixels == set().union(*map(inputs_of, accepted))
+
+
+async def test_retry_after_is_computed_from_the_measured_drain_rate(redis_url: str, settler: Settler) -> None:
+    now = float(settler.queue.connection.time()[0])
+    async with serve(ApiSettings(redis_url=redis_url, queue_limit=4)) as client:
+        for _ in range(4):
+            await submit(client)
+        assert (await submit(client)).headers["Retry-After"] == "5"  # nothing measured yet
+        settler.queue.connection.lpush(keys.ENDED, *(now - age for age in range(20, 0, -2)))
+        retry_after_s = int((await submit(client)).headers["Retry-After"])
+    assert 7 <= retry_after_s <= 10  # 4 jobs at 10 in 20 s
+
+
+async def test_a_store_above_its_share_is_full(redis_url: str, connection: Redis) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, memory_share=0.5)) as client:
+        connection.config_set("maxmemory", int(connection.info("memory")["used_memory"] * 1.5))
+        response = await submit(client)
+        ready = await client.get("/readyz")
+    assert_problem(response, 503, "store_full")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert ready.status_code == 503
+    assert not our_keys(connection)
+
+
+async def test_a_store_that_fills_up_while_the_uploads_are_written_is_full_and_left_clean(
+    redis_url: str, connection: Redis
+) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, memory_share=1.0)) as client:
+        await client.get("/v1/workers")
+        image = encoded(photo((1600, 1200)), "TIFF")  # 5.8 MB
+        connection.config_set("maxmemory", connection.info("memory")["used_memory"] + 2_000_000)
+        response = await client.post("/v1/inpaint", files=files(image, encoded(photo((1600, 1200), "L"), "TIFF")))
+    assert_problem(response, 503, "store_full")
+    assert not our_keys(connection)
+
+
+async def test_a_queue_with_room_again_takes_jobs_again(redis_url: str, settler: Settler) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, queue_limit=1)) as client:
+        job_id = (await submit(client)).json()["id"]
+        assert_problem(await submit(client), 429, "queue_full")
+        settler.start(job_id)
+        assert (await submit(client)).status_code == 202
+
+
+async def test_a_full_queue_refuses_before_anything_is_decoded(redis_url: str) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, queue_limit=1)) as client:
+        await submit(client)
+        response = await client.post("/v1/inpaint", files=files(b"not even a picture"))
+    assert_problem(response, 429, "queue_full")
+
+
+async def test_decoding_a_large_upload_does_not_hold_up_other_requests(client: httpx.AsyncClient) -> None:
+    image = encoded(photo((2400, 1600)), compress_level=1)
+    mask = encoded(photo((2400, 1600), "L"), compress_level=1)
+    submitting = asyncio.create_task(client.post("/v1/inpaint", files=files(image, mask)))
+    slowest = 0.0
+    while not submitting.done():
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.005)
+        assert (await client.get("/healthz")).status_code == 200
+        slowest = max(slowest, asyncio.get_running_loop().time() - began)
+    assert (await submitting).status_code == 202
+    assert slowest < 0.5
