@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 
+from worker.training.attribution import write_attribution
 from worker.training.corpus import Corpus
 from worker.training.export import export_pipeline
 from worker.training.latent_space import LatentSpace, fit_latent_space
 from worker.training.tokens import train_tokenizer
 from worker.training.unet import Painter, Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, train_vae
+
+TARGETS = {"export": Path("worker/pocket/model"), "attribution": Path("worker/pocket")}
 
 
 def main() -> None:
@@ -40,12 +43,17 @@ def _unet(arguments: argparse.Namespace) -> None:
 
     space = LatentSpace.load(arguments.runs / "latent_space.pt")
     painter = Painter.fresh(space, CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer"), arguments.seed)
-    source = Source.of(Corpus.load(arguments.corpus), space, arguments.seed)
-    train_unet(source, painter, arguments.runs / "unet", _recipe(UnetRecipe, arguments))
+    recipe: UnetRecipe = _recipe(UnetRecipe, arguments)
+    source = Source.of(Corpus.load(arguments.corpus), space, recipe)
+    train_unet(source, painter, arguments.runs / "unet", recipe)
 
 
 def _export(arguments: argparse.Namespace) -> None:
     export_pipeline(arguments.runs, arguments.to)
+
+
+def _attribution(arguments: argparse.Namespace) -> None:
+    write_attribution(arguments.corpus, arguments.runs, arguments.to)
 
 
 def _recipe(kind: type[Any], arguments: argparse.Namespace) -> Any:
@@ -61,14 +69,15 @@ def _parser() -> argparse.ArgumentParser:
         ("vae", _vae, VaeRecipe),
         ("unet", _unet, UnetRecipe),
         ("export", _export, None),
+        ("attribution", _attribution, None),
     ):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)
         sub.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
         sub.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
         sub.add_argument("--threads", type=int, default=2)
-        if name == "export":
-            sub.add_argument("--to", type=Path, default=Path("worker/pocket/model"))
+        if name in TARGETS:
+            sub.add_argument("--to", type=Path, default=TARGETS[name])
         if recipe is None:
             sub.add_argument("--seed", type=int, default=0)
         else:

@@ -22,6 +22,19 @@ def draw_mask(rng: np.random.Generator, size_px: int) -> Mask:
             return mask
 
 
+def draw_wide_mask(rng: np.random.Generator, size_px: int) -> Mask:
+    """A box of at least half the square's width and height, which may be nearly all of it.
+
+    Nothing at hand says what lies in the middle of such a hole: the network must make things up there, and every cell
+    of it teaches; in a small hole the surroundings give most of the answer away.
+    """
+    mask = np.zeros((size_px, size_px), np.uint8)
+    width, height = (int(size_px * rng.uniform(0.5, 0.97)) for _ in range(2))
+    left, top = int(rng.integers(size_px - width)), int(rng.integers(size_px - height))
+    mask[top : top + height, left : left + width] = 1
+    return mask
+
+
 def _box(mask: Mask, rng: np.random.Generator) -> None:
     size = mask.shape[0]
     width, height = (int(size * rng.uniform(0.12, 0.7)) for _ in range(2))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -15,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from worker.training.captions import caption
 from worker.training.corpus import Corpus, draw_batch
 from worker.training.example import Example, NoiseLaw, draw_noise, make_example
-from worker.training.holes import draw_mask
+from worker.training.holes import draw_mask, draw_wide_mask
 from worker.training.latent_space import CELL_PX, LatentSpace
 from worker.training.loss import simple_loss
 from worker.training.parts import make_scheduler, make_text_encoder, make_unet
@@ -33,6 +34,7 @@ class UnetRecipe:
     large_from: int = 6000
     large_batch: int = 8
     large_px: int = 256
+    wide_share: float = 0.5
     peak_rate: float = 4e-4
     warm_up: int = 300
     decay: float = 0.999
@@ -83,21 +85,26 @@ class Source:
     space: LatentSpace
     law: NoiseLaw
     seed: int
+    wide_share: float
 
     @classmethod
-    def of(cls, corpus: Corpus, space: LatentSpace, seed: int) -> Source:
-        return cls(corpus, space, NoiseLaw(make_scheduler().alphas_cumprod), seed)
+    def of(cls, corpus: Corpus, space: LatentSpace, recipe: UnetRecipe) -> Source:
+        return cls(corpus, space, NoiseLaw(make_scheduler().alphas_cumprod), recipe.seed, recipe.wide_share)
 
     def draw(self, step: int, batch: int, size_px: int) -> tuple[Example, list[str]]:
         rng = numpy_rng(self.seed, step, "unet")
         crops = draw_batch(self.corpus.at_least(min(size_px, 200)), rng, batch, size_px)
-        mask = torch.from_numpy(np.stack([draw_mask(rng, size_px) for _ in range(batch)])).unsqueeze(1).float()
+        mask = torch.from_numpy(np.stack([self._mask(rng, size_px) for _ in range(batch)])).unsqueeze(1).float()
         texts = [caption(rng, *row) for row in zip(crops.image, mask, crops.titles, strict=True)]
         cells = size_px // CELL_PX
         noise = draw_noise(
             (batch, self.space.channels, cells, cells), torch_rng(self.seed, step, "noise"), len(self.law.alphas_bar)
         )
         return make_example(self.space, crops.image, mask, noise, self.law), texts
+
+    def _mask(self, rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
+        draw = draw_wide_mask if rng.random() < self.wide_share else draw_mask
+        return draw(rng, size_px)
 
 
 def train_unet(

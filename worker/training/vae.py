@@ -38,8 +38,10 @@ def reconstruction_loss(output: Tensor, image: Tensor, edge_weight: float) -> Te
     return error.abs().mean() + edge_weight * (across.abs().mean() + down.abs().mean())
 
 
-def train_vae(corpus: Corpus, space: LatentSpace, folder: Path, recipe: VaeRecipe) -> AutoencoderTiny:
-    """Trains, or goes on from `folder/checkpoint.pt`; returns the network with averaged weights."""
+def train_vae(
+    corpus: Corpus, space: LatentSpace, folder: Path, recipe: VaeRecipe, stop_at: int | None = None
+) -> AutoencoderTiny:
+    """Trains, or goes on from `folder/checkpoint.pt`, to the last step or `stop_at`; returns the averaged network."""
     torch.manual_seed(recipe.seed)
     vae = make_vae(space)
     optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=recipe.peak_rate, weight_decay=1e-3, fused=True)
@@ -48,12 +50,13 @@ def train_vae(corpus: Corpus, space: LatentSpace, folder: Path, recipe: VaeRecip
     if checkpoint.exists():
         progress.restore(checkpoint)
     note_files_seen(folder, corpus.files)
-    with tqdm(total=recipe.steps, initial=progress.step, desc="vae", mininterval=10) as bar:
-        while progress.step < recipe.steps:
+    end = min(recipe.steps, stop_at or recipe.steps)
+    with tqdm(total=end, initial=progress.step, desc="vae", mininterval=10) as bar:
+        while progress.step < end:
             loss = _train_step(vae, corpus, space, progress, recipe)
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            if progress.step % recipe.save_every == 0 or progress.step == recipe.steps:
+            if progress.step % recipe.save_every == 0 or progress.step == end:
                 progress.save(checkpoint)
     vae.decoder.load_state_dict(progress.averages["decoder"])
     return vae

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+
+from worker.training.loss import simple_loss, target
+from worker.training.parts import make_scheduler
+
+
+def _pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(4, 2, 3, 3, generator=generator), torch.randn(4, 2, 3, 3, generator=generator)
+
+
+def test_the_v_target_equals_the_schedulers_velocity() -> None:
+    clean, noise = _pair()
+    scheduler, timestep = make_scheduler(), torch.tensor([0, 200, 700, 999])
+    alpha_bar = scheduler.alphas_cumprod[timestep].view(-1, 1, 1, 1)
+    wanted = scheduler.get_velocity(clean, noise, timestep)
+    torch.testing.assert_close(target("v_prediction", clean, noise, alpha_bar), wanted)
+
+
+def test_at_the_last_timestep_v_asks_for_the_picture_itself() -> None:
+    clean, noise = _pair()
+    alpha_bar = make_scheduler().alphas_cumprod[-1]
+    torch.testing.assert_close(target("v_prediction", clean, noise, alpha_bar), -clean, atol=1e-5, rtol=0)
+
+
+def test_the_epsilon_target_is_the_noise() -> None:
+    clean, noise = _pair()
+    assert target("epsilon", clean, noise, torch.tensor(0.5)) is noise
+
+
+def test_without_weights_the_loss_is_the_mean_squared_error() -> None:
+    output, wanted = _pair()
+    torch.testing.assert_close(simple_loss(output, wanted), F.mse_loss(output, wanted))
+
+
+def test_cells_of_weight_zero_do_not_count() -> None:
+    output, wanted = _pair()
+    weight = torch.ones(4, 1, 3, 3)
+    weight[..., 0] = 0
+    torch.testing.assert_close(simple_loss(output, wanted, weight), F.mse_loss(output[..., 1:], wanted[..., 1:]))
+
+
+@pytest.mark.parametrize("timestep", [10, 400, 900])
+def test_matching_the_noise_is_matching_the_posterior_mean(timestep: int) -> None:
+    """An error in the noise moves the mean of p(x_{t-1} | x_t) by a factor of t alone (Ho et al. eq. 10-12)."""
+    scheduler = DDPMScheduler(clip_sample=False)
+    sample, noise = _pair()
+    error = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1))
+
+    def mean(prediction: torch.Tensor) -> torch.Tensor:  # the same generator: the added variance cancels
+        step = scheduler.step(prediction, timestep, sample, generator=torch.Generator().manual_seed(2))
+        return step.prev_sample
+
+    ratio = (mean(noise + error) - mean(noise)) / error
+    alpha, alpha_bar = scheduler.alphas[timestep], scheduler.alphas_cumprod[timestep]
+    factor = -(1 - alpha) / ((1 - alpha_bar).sqrt() * alpha.sqrt())
+    torch.testing.assert_close(ratio, factor.expand_as(ratio), atol=2e-3, rtol=1e-2)
