@@ -1,6 +1,5 @@
 """The two Python members of the stack, each a process of its own: the API and a worker."""
 
-import os
 import sys
 import uuid
 
@@ -63,13 +62,7 @@ class Worker(PythonService):
 
     def env(self) -> dict[str, str]:
         self.name = f"{self.label}-{uuid.uuid4().hex[:12]}"
-        return {
-            "INFILL_WORKER_NAME": self.name,
-            "INFILL_METRICS_PORT": str(self.metrics_port),
-            # Torch's threads spin while they wait for one another. Beside other programs on the same cores that made
-            # a small network 4x slower than one thread alone, sleeping instead 1.7x.
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        }
+        return {"INFILL_WORKER_NAME": self.name, "INFILL_METRICS_PORT": str(self.metrics_port)}
 
     def bury(self, process: Process) -> str:
         """Give its jobs to the other workers now, not when the lease lapses; tell /readyz that it is gone."""

@@ -24,5 +24,5 @@ class LaunchSettings(BaseSettings):
     )
     var_dir: Path = Field(CHECKOUT / "var", description="folder for the launcher's Redis data and its logs")
     demo_dir: Path = Field(CHECKOUT / "demo", description="folder with photo.png and mask.png; gets the demo's results")
-    ready_timeout_s: float = Field(180, gt=0, description="time that API and workers have to become ready")
-    drain_timeout_s: float = Field(90, gt=0, description="time after which a worker that still drains is killed")
+    ready_timeout_s: float = Field(180.0, gt=0, description="time that API and workers have to become ready")
+    drain_timeout_s: float = Field(90.0, gt=0, description="time after which a worker that still drains is killed")
