@@ -24,7 +24,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _exit(sig: int, frame: FrameType | None) -> None:
+def _exit(_sig: int, _frame: FrameType | None) -> None:
     """uvicorn raises the signal it stopped for once more after its clean end, which would look like a death by it."""
     sys.exit(0)
 

@@ -89,9 +89,12 @@ def translate(error: RedisError) -> InfillError:
     return InfillError("An error that was not expected. It has been logged under this request id.")
 
 
-def problem_response(request: Request, error: InfillError, fields: list[FieldProblem] | None = None) -> JSONResponse:
+def problem_response(
+    request: Request, error: InfillError, fields: list[FieldProblem] | None = None, status: int | None = None
+) -> JSONResponse:
+    """The problem an error is; ``status`` where it is not the usual one of its class."""
     retry_after = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
-    status = status_of(type(error))
+    status = status or status_of(type(error))
     return _response(
         request, status, code=error.code, title=error.title, detail=str(error), headers=retry_after, fields=fields
     )

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from app.examples import problems
+from app.problems import problem_response
 from app.service import ServiceDep
-from jobs.errors import NoWorker
+from jobs.errors import NoWorker, Refused
 from jobs.schema import Record
 
 router = APIRouter(tags=["operation"])
@@ -31,12 +32,16 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="Can jobs be taken and run?",
-    responses=problems("no_worker", "queue_full", "store_full", "store_unavailable"),
+    response_model=Readiness,
+    responses=problems("no_worker", "store_full", "store_unavailable"),
 )
-def readyz(service: ServiceDep) -> Readiness:
-    """A problem while Redis is away or nearly full, no worker is alive, or the queue is at its limit."""
+def readyz(request: Request, service: ServiceDep) -> Readiness | Response:
+    """A 503 while Redis is away or nearly full, no worker is alive, or the queue is at its limit (`queue_full`)."""
     workers = service.queue.store.workers()
     if not workers:
         raise NoWorker("No worker is alive. Jobs are accepted and wait for one.", 5)
-    service.queue.check_room()
+    try:
+        service.queue.check_room()
+    except Refused as error:
+        return problem_response(request, error, status=503)
     return Readiness(workers=len(workers), queue_depth=service.queue.depth())

@@ -82,7 +82,7 @@ async def inpaint(
     *,
     request: Request,
     service: ServiceDep,
-    form: Annotated[InpaintForm, Form()],
+    form: Annotated[InpaintForm, Form(media_type="multipart/form-data")],
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
     accept: Accept = None,

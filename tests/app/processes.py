@@ -38,7 +38,9 @@ def api_process(folder: Path, redis_url: str, **settings: object) -> Iterator[Ap
     environment = os.environ | {f"INFILL_{name.upper()}": str(value) for name, value in values.items()}
     log = folder / "api.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
     try:
         api = ApiProcess(process, f"http://127.0.0.1:{port}", log)
         _wait_until_up(api)

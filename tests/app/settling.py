@@ -60,12 +60,13 @@ class Settler:
             self.queue.store.write_progress(pipeline, job_id, step=step, **fields)
             pipeline.execute()
 
-    def succeed(self, job_id: str, images: list[bytes]) -> JobReport:
+    def succeed(self, job_id: str, images: list[bytes], *, notify: bool = True) -> JobReport:
         job = self.queue.job(job_id)
         report = self._report(job, images)
         self.queue.store.put_results(job_id, images)
         self.worker._finalize_success(job, self.queue.rq, self.executions.pop(job_id), report.model_dump(mode="json"))
-        self.queue.store.note_end(job_id)
+        if notify:
+            self.queue.store.note_end(job_id)
         return report
 
     def fail(self, job_id: str, problem: JobProblem) -> None:

@@ -183,9 +183,7 @@ async def test_a_finished_job_cannot_be_canceled(client: httpx.AsyncClient, sett
     assert_problem(await client.delete(f"/v1/jobs/{job_id}"), 409, "job_already_finished")
 
 
-async def test_an_undecodable_record_is_said_to_be_one(
-    client: httpx.AsyncClient, settler: Settler, connection: Redis
-) -> None:
+async def test_an_undecodable_record_is_said_to_be_one(client: httpx.AsyncClient, connection: Redis) -> None:
     job_id = await submitted(client)
     connection.hset(f"rq:job:{job_id}", "data", b"\x80garbage")
     assert_problem(await client.get(f"/v1/jobs/{job_id}"), 500, "undecodable_job")

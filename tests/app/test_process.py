@@ -35,7 +35,7 @@ def shared(module_redis: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def api(shared: ApiProcess, redis_url: str) -> ApiProcess:
+def api(shared: ApiProcess, redis_url: str) -> ApiProcess:  # noqa: ARG001
     """The module's process, over an emptied Redis."""
     return shared
 
@@ -105,7 +105,9 @@ def test_on_sigterm_held_calls_are_answered_at_once_and_the_process_exits_0(redi
         answers: list[httpx.Response] = []
 
         def wait() -> None:
-            answers.append(httpx.post(f"{api.url}/v1/inpaint", files=files(), headers={"Prefer": "wait=50"}, timeout=60))
+            answers.append(
+                httpx.post(f"{api.url}/v1/inpaint", files=files(), headers={"Prefer": "wait=50"}, timeout=60)
+            )
 
         waiting = threading.Thread(target=wait)
         waiting.start()

@@ -37,9 +37,7 @@ async def end_next(settler: Settler) -> float:
     return time.monotonic()
 
 
-async def test_a_call_that_waits_is_answered_200_as_soon_as_the_job_has_ended(
-    redis_url: str, settler: Settler
-) -> None:
+async def test_a_call_that_waits_is_answered_200_as_soon_as_the_job_has_ended(redis_url: str, settler: Settler) -> None:
     async with serve(ApiSettings(redis_url=redis_url, poll_s=30)) as client:  # only notices can be this fast
         await anyio.sleep(0.3)
         response, ended_at = await asyncio.gather(submit(client, {"Prefer": "wait=10"}), end_next(settler))
@@ -56,8 +54,7 @@ async def test_a_lost_notice_costs_one_poll(redis_url: str, settler: Settler) ->
         async def end_silently() -> None:
             job_id = await next_job(settler)
             settler.start(job_id)
-            settler.queue.store.note_end = lambda job_id: None  # type: ignore[method-assign]
-            settler.succeed(job_id, [IMAGE])
+            settler.succeed(job_id, [IMAGE], notify=False)
 
         response, _ = await asyncio.gather(submit(client, {"Prefer": "wait=10"}), end_silently())
     assert response.status_code == 200

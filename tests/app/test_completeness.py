@@ -1,0 +1,73 @@
+"""The docs list what the code has: settings, routes, fields, error codes, metrics. Both ways."""
+
+import re
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from app.main import create_app
+from app.problems import HTTP_CODES, error_classes, status_of
+from app.settings import ApiSettings
+from app.submission import InpaintForm
+from jobs.errors import InfillError
+from tests.redis_server import RedisServer
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(page: str, columns: int) -> list[list[str]]:
+    """The table rows of a page whose first cell is code, with as many columns."""
+    lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [row for row in cells if len(row) == columns]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    documented = {row[0].strip("`"): row[1].strip("`") for row in rows("settings.md", 3)}
+    real = {
+        f"INFILL_{name.upper()}": "none" if field.default is None else str(field.default)
+        for name, field in ApiSettings.model_fields.items()
+    }
+    assert documented == real
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    assert ApiSettings.model_config["env_prefix"] == "INFILL_"
+    assert all(field.description for field in ApiSettings.model_fields.values())
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented = {row[0].strip("`"): int(row[1]) for row in rows("api.md", 3) if re.fullmatch(r"[45]\d\d", row[1])}
+    real = {code: status_of(error) for code, error in error_classes().items()}
+    real |= {code: status for status, (code, _) in HTTP_CODES.items()}
+    assert documented == real
+
+
+def test_every_route_is_documented() -> None:
+    documented = {row[0].strip("`") for row in rows("api.md", 2)}
+    paths = create_app(ApiSettings()).openapi()["paths"]
+    real = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert documented == real | {"GET /"}
+
+
+def test_every_form_field_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    section = text[text.index("## Submit") : text.index("### Files")]
+    documented = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert documented == set(InpaintForm.model_fields)
+
+
+def test_every_metric_is_documented_with_its_kind(redis_server: RedisServer) -> None:
+    documented = {row[0].strip("`").removesuffix("_total"): row[1] for row in rows("metrics.md", 4)}
+    metrics: list[Metric] = list(
+        create_app(ApiSettings(redis_url=redis_server.url)).state.service.metrics.registry.collect()
+    )
+    assert documented == {metric.name: metric.type for metric in metrics}
+
+
+def test_a_code_is_one_classs_own_but_for_the_unnamed_failure() -> None:
+    def tree(root: type[InfillError]) -> list[type[InfillError]]:
+        return [root, *(leaf for child in root.__subclasses__() for leaf in tree(child))]
+
+    codes = [error.__dict__["code"] for error in tree(InfillError) if "code" in error.__dict__]
+    assert {code for code in codes if codes.count(code) > 1} == {"internal_error"}

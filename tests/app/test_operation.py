@@ -1,0 +1,137 @@
+"""Health, readiness, workers, models, metrics and the page: what operators and newcomers look at."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+
+from app.settings import ApiSettings
+from jobs.schema import WorkerPresence
+from tests.app.conftest import serve, submit
+from tests.app.settling import Settler
+from tests.app.test_errors import assert_problem
+
+pytestmark = pytest.mark.anyio
+
+WORKER = WorkerPresence(
+    name="w1",
+    models=["pocket"],
+    seats=4,
+    jobs=[],
+    device="cpu",
+    device_memory_bytes=0,
+    last_beat_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+async def metrics_of(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    families = text_string_to_metric_families(response.text)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(metrics: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
+    return metrics[name, frozenset(labels.items())]
+
+
+async def test_health_asks_nothing_of_redis() -> None:
+    async with serve(ApiSettings(redis_url="redis://127.0.0.1:1/0")) as client:
+        response = await client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_ready_needs_a_living_worker_and_room_in_the_queue(redis_url: str, settler: Settler) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, queue_limit=1)) as client:
+        assert_problem(await client.get("/readyz"), 503, "no_worker")
+        settler.queue.store.announce(WORKER, lease_s=10)
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "workers": 1, "queue_depth": 0})
+        await submit(client)
+        response = await client.get("/readyz")
+        assert_problem(response, 503, "queue_full")
+        assert "Retry-After" in response.headers
+
+
+async def test_jobs_are_taken_while_no_worker_lives(client: httpx.AsyncClient) -> None:
+    assert (await submit(client)).status_code == 202
+
+
+async def test_a_worker_is_listed_until_its_lease_lapses(
+    client: httpx.AsyncClient, settler: Settler, connection: Redis
+) -> None:
+    settler.queue.store.announce(WORKER, lease_s=10)
+    assert (await client.get("/v1/workers")).json() == {"workers": [WORKER.model_dump(mode="json")]}
+    connection.delete("infill:worker:w1")
+    assert (await client.get("/v1/workers")).json() == {"workers": []}
+    assert_problem(await client.get("/readyz"), 503, "no_worker")
+
+
+async def test_models_come_with_defaults_and_where_they_are_loaded(client: httpx.AsyncClient, settler: Settler) -> None:
+    settler.queue.store.announce(WORKER, lease_s=10)
+    (pocket,) = (await client.get("/v1/models")).json()["models"]
+    assert (pocket["name"], pocket["default"], pocket["workers"]) == ("pocket", True, ["w1"])
+    assert (pocket["num_inference_steps"], pocket["scheduler"]) == (20, "ddim")
+    assert "source" not in pocket
+
+
+async def test_schedulers_have_descriptions(client: httpx.AsyncClient) -> None:
+    schedulers = (await client.get("/v1/schedulers")).json()["schedulers"]
+    assert {"ddim", "euler", "dpmpp_2m"} <= {scheduler["name"] for scheduler in schedulers}
+    assert all(scheduler["description"] for scheduler in schedulers)
+
+
+async def test_metrics_count_requests_by_route_template(client: httpx.AsyncClient) -> None:
+    for path in ("/v1/jobs/a", "/v1/jobs/b", "/nothing/x", "/nothing/y"):
+        await client.get(path)
+    metrics = await metrics_of(client)
+    assert value(metrics, "infill_http_requests_total", route="/v1/jobs/{job_id}", method="GET", status="404") == 2
+    assert value(metrics, "infill_http_requests_total", route="unmatched", method="any", status="404") == 2
+    assert value(metrics, "infill_http_request_seconds_count", route="/v1/jobs/{job_id}", method="GET") == 2
+
+
+async def test_metrics_count_what_became_of_submissions(client: httpx.AsyncClient, settler: Settler) -> None:
+    key = {"Idempotency-Key": "k"}
+    job_id = (await submit(client, key)).json()["id"]
+    await submit(client, key)
+    await submit(client, strength="3")
+    await submit(client, colour="red")
+    await client.delete(f"/v1/jobs/{job_id}")
+    await client.delete("/v1/jobs/nothing")
+    await submit(client)
+    settler.queue.store.announce(WORKER, lease_s=10)
+    metrics = await metrics_of(client)
+    assert value(metrics, "infill_jobs_submitted_total", model="pocket") == 2
+    assert value(metrics, "infill_jobs_replayed_total") == 1
+    assert value(metrics, "infill_jobs_refused_total", code="invalid_field") == 1
+    assert value(metrics, "infill_jobs_refused_total", code="unknown_field") == 1
+    assert value(metrics, "infill_jobs_cancel_requests_total", code="ok") == 1
+    assert value(metrics, "infill_jobs_cancel_requests_total", code="job_not_found") == 1
+    assert (value(metrics, "infill_queue_depth"), value(metrics, "infill_workers")) == (1, 1)
+    assert value(metrics, "infill_seats") == 4
+
+
+async def test_two_apps_in_one_process_count_apart(settings: ApiSettings) -> None:
+    async with serve(settings) as one, serve(settings) as two:
+        await submit(one)
+        assert ("infill_jobs_submitted_total", frozenset({("model", "pocket")})) not in await metrics_of(two)
+
+
+async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    response = await client.get("/")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    for outside in ("http://", "https://", "//cdn", "@import", "<link"):
+        assert outside not in response.text.replace("http://www.w3.org/2000/svg", "")
+
+
+async def test_the_openapi_page_has_examples_of_requests_jobs_and_problems(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    responses = paths["/v1/inpaint"]["post"]["responses"]
+    assert responses["202"]["content"]["application/json"]["example"]["status"] == "queued"
+    assert responses["200"]["content"]["image/png"]
+    assert "invalid_mask" in responses["422"]["content"]["application/problem+json"]["examples"]
+    assert paths["/v1/inpaint"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert (await client.get("/docs")).status_code == 200

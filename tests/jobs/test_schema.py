@@ -1,0 +1,104 @@
+"""Schema, catalog, settings and the error tree."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from jobs import errors
+from jobs.catalog import SCHEDULERS, Scheduler, check_scheduler, load_catalog
+from jobs.errors import BadModel, InfillError, InvalidField, UnknownModel
+from jobs.schema import InpaintParameters, InpaintRequest, JobStatus
+from jobs.settings import QueueSettings
+
+
+def test_a_request_has_every_field_of_the_parameters() -> None:
+    assert set(InpaintRequest.model_fields) == set(InpaintParameters.model_fields)
+
+
+def test_parameters_survive_json() -> None:
+    settled = {
+        "model": "m",
+        "seed": 1,
+        "num_inference_steps": 2,
+        "guidance_scale": 1,
+        "strength": 1,
+        "scheduler": "ddim",
+    }
+    parameters = InpaintParameters.model_validate(settled)
+    assert InpaintParameters.model_validate_json(parameters.model_dump_json()) == parameters
+
+
+def test_records_are_frozen_and_take_no_unknown_fields() -> None:
+    request = InpaintRequest()
+    with pytest.raises(ValidationError):
+        request.prompt = "x"  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        InpaintRequest.model_validate({"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    "field", [{"strength": 0}, {"strength": 1.01}, {"n": 0}, {"seed": 2**32}, {"guidance_scale": float("nan")}]
+)
+def test_values_out_of_range_are_refused(field: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        InpaintRequest.model_validate(field)
+
+
+def test_three_states_are_ends() -> None:
+    assert {status.value for status in JobStatus if status.ended} == {"succeeded", "failed", "canceled"}
+
+
+def test_the_catalog_that_ships_can_be_used() -> None:
+    catalog = load_catalog()
+    assert catalog.model(catalog.default).family == "sd"
+    with pytest.raises(UnknownModel, match="Known models: pocket"):
+        catalog.model("other")
+
+
+@pytest.mark.parametrize("text", ["", "models = 3", "[models.x]\nfamily = 'none'", "not toml ["])
+def test_a_catalog_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(BadModel, match=r"mine\.toml"):
+        load_catalog(str(file))
+
+
+def test_a_catalog_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=r"gone\.toml"):
+        load_catalog(str(tmp_path / "gone.toml"))
+
+
+def test_scheduler_names_agree_in_both_places() -> None:
+    assert set(get_args(Scheduler)) == set(SCHEDULERS)
+    assert check_scheduler("euler") == "euler"
+    with pytest.raises(InvalidField, match="Known schedulers: "):
+        check_scheduler("magic")
+
+
+def test_every_error_has_a_code_a_title_and_a_sentence_about_itself() -> None:
+    found = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, InfillError)]
+    assert len(found) > 20
+    for error in found:
+        assert error.code.replace("_", "").isalpha() and error.code.islower()
+        assert error.title and error.__doc__
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFILL_QUEUE_LIMIT", "3")
+    assert QueueSettings().queue_limit == 3
+    monkeypatch.setenv("INFILL_QUEUE_LIMIT", "none")
+    with pytest.raises(ValidationError):
+        QueueSettings()
+
+
+def test_the_contract_imports_neither_side() -> None:
+    code = (
+        "import sys, jobs.queue, jobs.catalog, jobs.connection;"
+        "print([name for name in ('torch', 'fastapi', 'app', 'worker', 'PIL', 'numpy') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,106 @@
+"""The store: pixels, progress, cancel flags and presence in Redis."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+from redis import Redis
+
+from jobs import keys
+from jobs.schema import WorkerPresence
+from jobs.settings import QueueSettings
+from jobs.store import DRAIN_SAMPLE, Store
+
+
+@pytest.fixture
+def store(connection: Redis) -> Store:
+    return Store(connection, QueueSettings(result_ttl_s=50, input_ttl_s=60, record_ttl_s=70))
+
+
+def presence(name: str) -> WorkerPresence:
+    return WorkerPresence(
+        name=name,
+        models=["pocket"],
+        seats=4,
+        jobs=["a"],
+        device="cpu",
+        device_memory_bytes=1,
+        last_beat_at=datetime.now(UTC),
+    )
+
+
+def test_bytes_come_back_as_they_were(store: Store) -> None:
+    every_byte = bytes(range(256))
+    store.put_inputs("j", every_byte, b"")
+    store.put_results("j", [every_byte, b"1"])
+    assert store.inputs("j") == (every_byte, b"")
+    assert [store.result("j", k) for k in range(3)] == [every_byte, b"1", None]
+    store.drop_inputs("j")
+    assert store.inputs("j") == (None, None)
+
+
+def test_everything_has_a_lifetime(store: Store, connection: Redis) -> None:
+    store.put_inputs("j", b"i", b"m")
+    store.put_results("j", [b"r"])
+    store.flag_cancel("j")
+    store.announce(presence("w"), lease_s=10)
+    with connection.pipeline() as pipeline:
+        store.write_progress(pipeline, "j", step=1)
+        pipeline.execute()
+    forever = {key.decode() for key in connection.keys("*") if connection.ttl(key) == -1}
+    assert forever == {keys.WORKERS}
+
+
+def test_progress_is_merged_and_announced(store: Store, connection: Redis) -> None:
+    with connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(keys.CHANGES)
+        pubsub.get_message(timeout=1)
+        for fields in ({"attempt": 1, "steps": 20}, {"step": 3, "eta_ms": 12.5}):
+            with connection.pipeline() as pipeline:
+                store.write_progress(pipeline, "j", **fields)
+                pipeline.execute()
+        message = pubsub.get_message(timeout=1)
+    assert message is not None and message["data"] == b"j"
+    assert store.progress("j") == {"attempt": 1, "steps": 20, "step": 3, "eta_ms": 12.5}
+    assert store.progress("other") == {}
+
+
+def test_an_end_forgets_inputs_and_flags_but_not_results(store: Store, connection: Redis) -> None:
+    store.put_inputs("j", b"i", b"m")
+    store.put_results("j", [b"r"])
+    store.flag_cancel("j")
+    store.note_end("j")
+    assert {key.decode() for key in connection.keys("infill:j:*")} == {keys.result("j", 0)}
+
+
+def test_the_drain_rate_is_measured_over_the_latest_ends(store: Store, connection: Redis) -> None:
+    assert store.drain_rate() == 0
+    connection.lpush(keys.ENDED, *(time.time() - age for age in range(10, 0, -1)))
+    assert store.drain_rate() == pytest.approx(1.0, rel=0.2)
+    for _ in range(DRAIN_SAMPLE + 5):
+        store.note_end("j")
+    assert connection.llen(keys.ENDED) == DRAIN_SAMPLE
+
+
+def test_flags_are_read_for_many_jobs_at_once(store: Store) -> None:
+    store.flag_cancel("b")
+    assert store.canceled([]) == set()
+    assert store.canceled(["a", "b", "c"]) == {"b"}
+
+
+def test_workers_live_as_long_as_their_lease(store: Store, connection: Redis) -> None:
+    assert store.workers() == []
+    for name in ("b", "a"):
+        store.announce(presence(name), lease_s=10)
+    assert [worker.name for worker in store.workers()] == ["a", "b"]
+    connection.delete(keys.presence("a"))
+    assert [worker.name for worker in store.workers()] == ["b"]
+    assert connection.smembers(keys.WORKERS) == {b"b"}
+    store.withdraw("b")
+    assert store.workers() == []
+
+
+def test_the_memory_share_is_zero_without_a_limit(store: Store, connection: Redis) -> None:
+    assert store.memory_share() == 0
+    connection.config_set("maxmemory", connection.info("memory")["used_memory"] * 2)
+    assert 0.4 < store.memory_share() < 0.6
