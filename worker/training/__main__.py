@@ -13,8 +13,9 @@ from worker.training.attribution import write_attribution
 from worker.training.corpus import Corpus
 from worker.training.export import export_pipeline
 from worker.training.latent_space import LatentSpace, fit_latent_space
+from worker.training.painter import Painter
 from worker.training.tokens import train_tokenizer
-from worker.training.unet import Painter, Source, UnetRecipe, train_unet
+from worker.training.unet import Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, train_vae
 
 TARGETS = {"export": Path("worker/pocket/model"), "attribution": Path("worker/pocket")}

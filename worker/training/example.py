@@ -23,6 +23,9 @@ class Example:
     target: Tensor  # (B, C, h, w)
     weight: Tensor  # (B, 1, h, w)
 
+    def part(self, rows: slice) -> Example:
+        return Example(self.sample[rows], self.timestep[rows], self.target[rows], self.weight[rows])
+
 
 @dataclass(frozen=True)
 class NoiseLaw:

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from worker.training.captions import caption
 from worker.training.corpus import Corpus, draw_batch
@@ -19,14 +17,19 @@ from worker.training.example import Example, NoiseLaw, draw_noise, make_example
 from worker.training.holes import draw_mask, draw_wide_mask
 from worker.training.latent_space import CELL_PX, LatentSpace
 from worker.training.loss import simple_loss
-from worker.training.parts import make_scheduler, make_text_encoder, make_unet
+from worker.training.painter import Painter
+from worker.training.parallel import Parallel
+from worker.training.parts import make_scheduler
 from worker.training.run import Progress, learning_rate, note_files_seen, set_learning_rate
 from worker.training.seeds import numpy_rng, torch_rng
 
 
 @dataclass(frozen=True)
 class UnetRecipe:
-    """What decides the result of a run, besides the corpus. From `large_from` on crops are `large_px` wide."""
+    """What decides the result of a run, besides the corpus. From `large_from` on crops are `large_px` wide.
+
+    A batch is computed in `parts` parts, each on a thread, whose gradients are averaged.
+    """
 
     steps: int = 8000
     batch: int = 16
@@ -38,43 +41,13 @@ class UnetRecipe:
     peak_rate: float = 4e-4
     warm_up: int = 300
     decay: float = 0.999
+    parts: int = 1
     seed: int = 0
     save_every: int = 100
 
     def at(self, step: int) -> tuple[int, int]:
         """(batch, crop size in pixels) of a step."""
         return (self.batch, self.size_px) if step < self.large_from else (self.large_batch, self.large_px)
-
-
-@dataclass(frozen=True)
-class Painter:
-    """The two networks that learn together, and the tokenizer between words and them."""
-
-    unet: UNet2DConditionModel
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
-
-    @classmethod
-    def fresh(cls, space: LatentSpace, tokenizer: CLIPTokenizer, seed: int) -> Painter:
-        torch.manual_seed(seed)
-        unet = make_unet(space.channels)
-        return cls(unet.to(memory_format=torch.channels_last), make_text_encoder(tokenizer), tokenizer)
-
-    def parameters(self) -> list[Tensor]:
-        return [*self.unet.parameters(), *self.text_encoder.parameters()]
-
-    def encode_text(self, texts: list[str]) -> Tensor:
-        """(B, L, 128). Each different text is encoded once: half of a batch is the empty one."""
-        different = list(dict.fromkeys(texts))
-        tokens = self.tokenizer(different, padding="max_length", truncation=True, return_tensors="pt")
-        states: Tensor = self.text_encoder(tokens.input_ids).last_hidden_state
-        return states[[different.index(text) for text in texts]]
-
-    def predict(self, example: Example, texts: list[str]) -> Tensor:
-        """The U-Net's output for a batch, (B, C, h, w)."""
-        sample = example.sample.to(memory_format=torch.channels_last)
-        output: Tensor = self.unet(sample, example.timestep, self.encode_text(texts)).sample
-        return output
 
 
 @dataclass(frozen=True)
@@ -117,10 +90,11 @@ def train_unet(
     if checkpoint.exists():
         progress.restore(checkpoint)
     note_files_seen(folder, source.corpus.files)
+    networks = Parallel(painter, recipe.parts)
     end = min(recipe.steps, stop_at or recipe.steps)
     with tqdm(total=end, initial=progress.step, desc="unet", mininterval=10) as bar:
         while progress.step < end:
-            loss = _train_step(painter, source, progress, recipe)
+            loss = _train_step(networks, source, progress, recipe)
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             if progress.step % recipe.save_every == 0 or progress.step == end:
@@ -128,14 +102,19 @@ def train_unet(
     return progress
 
 
-def _train_step(painter: Painter, source: Source, progress: Progress, recipe: UnetRecipe) -> float:
+def _train_step(networks: Parallel, source: Source, progress: Progress, recipe: UnetRecipe) -> float:
     set_learning_rate(progress.optimizer, learning_rate(progress.step, recipe.steps, recipe.peak_rate, recipe.warm_up))
     example, texts = source.draw(progress.step, *recipe.at(progress.step))
-    loss = simple_loss(painter.predict(example, texts), example.target, example.weight)
-    progress.optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
+    share = len(texts) // len(networks.painters)
+
+    def loss_of(painter: Painter, part: int) -> Tensor:
+        rows = slice(part * share, (part + 1) * share)
+        mine = example.part(rows)
+        return simple_loss(painter.predict(mine, texts[rows]), mine.target, mine.weight)
+
+    loss = networks.backward(loss_of)
+    torch.nn.utils.clip_grad_norm_(networks.painters[0].parameters(), 1.0)
     progress.optimizer.step()
     progress.step += 1
     progress.average(recipe.decay)
-    return loss.item()
+    return loss

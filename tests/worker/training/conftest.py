@@ -12,9 +12,9 @@ from transformers import CLIPTokenizer
 
 from worker.training.corpus import Corpus, Photo
 from worker.training.latent_space import LatentSpace, fit_latent_space
+from worker.training.painter import Painter
 from worker.training.parts import make_text_encoder, make_unet
 from worker.training.tokens import train_tokenizer
-from worker.training.unet import Painter
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from worker.training.corpus import Corpus
 from worker.training.latent_space import LatentSpace
+from worker.training.painter import Painter
 from worker.training.run import learning_rate
-from worker.training.unet import Painter, Source, UnetRecipe, train_unet
+from worker.training.unet import Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, reconstruction_loss, train_vae
 
-UNET = UnetRecipe(steps=6, batch=2, size_px=32, large_from=4, large_batch=1, large_px=64, warm_up=2, save_every=3)
+UNET = UnetRecipe(
+    steps=6, batch=2, size_px=32, large_from=4, large_batch=2, parts=2, large_px=64, warm_up=2, save_every=3
+)
 VAE = VaeRecipe(steps=4, batch=2, size_px=16, warm_up=1, save_every=2)
 Weights = dict[str, Tensor]
 

@@ -1,0 +1,45 @@
+"""The two networks that learn together: the U-Net and, for its prompts, the text encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from worker.training.example import Example
+from worker.training.latent_space import LatentSpace
+from worker.training.parts import make_text_encoder, make_unet
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Both networks, and the tokenizer between words and them."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @classmethod
+    def fresh(cls, space: LatentSpace, tokenizer: CLIPTokenizer, seed: int) -> Painter:
+        torch.manual_seed(seed)
+        unet = make_unet(space.channels)
+        return cls(unet.to(memory_format=torch.channels_last), make_text_encoder(tokenizer), tokenizer)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.unet.parameters(), *self.text_encoder.parameters()]
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """(B, L, 128). Each different text is encoded once: half of a batch is the empty one."""
+        different = list(dict.fromkeys(texts))
+        tokens = self.tokenizer(different, padding="max_length", truncation=True, return_tensors="pt")
+        states: Tensor = self.text_encoder(tokens.input_ids).last_hidden_state
+        return states[[different.index(text) for text in texts]]
+
+    def predict(self, example: Example, texts: list[str]) -> Tensor:
+        """The U-Net's output for a batch, (B, C, h, w)."""
+        sample = example.sample.to(memory_format=torch.channels_last)
+        output: Tensor = self.unet(sample, example.timestep, self.encode_text(texts)).sample
+        return output
