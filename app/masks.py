@@ -16,6 +16,13 @@ Mask = NDArray[np.uint8]
 GREY_TOLERANCE = 2
 """Levels by which the channels of a grey JPEG may differ through its chroma coding."""
 
+PNG_OPTIONS = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+]
+"""For masks: 2 ms a megapixel; OpenCV's own choice of filters takes 9 ms for a file of the same size."""
+
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -67,7 +74,9 @@ def _by_grey(image: Image.Image) -> Mask:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         _check_opaque(np.asarray(image.getchannel("A")))
-    if image.mode in ("1", "L", "LA"):
+    if image.mode == "L":
+        return np.asarray(image)
+    if image.mode in ("1", "LA"):
         return np.asarray(image.convert("L"))
     return _grey_of(np.asarray(image.convert("RGB")))
 
@@ -132,5 +141,5 @@ _EMPTY_ADVICE: dict[MaskMode, str] = {
 
 
 def _encode(mask: Mask) -> bytes:
-    _, png = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    _, png = cv2.imencode(".png", mask, PNG_OPTIONS)
     return png.tobytes()
