@@ -15,7 +15,7 @@ from redis import Redis
 
 from jobs import keys
 
-START_S = 120.0
+START_S = 180.0
 
 
 def eventually(holds: Callable[[], object], timeout_s: float, what: str) -> None:
@@ -94,7 +94,7 @@ class Launcher:
         self.children |= children_of(self.pid)
         self._popen.send_signal(number)
 
-    def wait(self, timeout_s: float = 90.0) -> int:
+    def wait(self, timeout_s: float = 180.0) -> int:
         return self._popen.wait(timeout_s)
 
     def survivors(self) -> dict[int, str]:
