@@ -59,9 +59,13 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
         "guidance_scale": defaults.guidance_scale,
         "strength": defaults.strength,
         "scheduler": defaults.scheduler,
+        "masked_content": defaults.masked_content,
     }
     parameters = InpaintParameters.model_validate(settled | given | {"model": name})
     check_scheduler(parameters.scheduler)
+    if int(parameters.num_inference_steps * parameters.strength) < 1:
+        steps, strength = parameters.num_inference_steps, parameters.strength
+        raise InvalidField(f"strength: {strength:g} of {steps} steps is less than one step; raise either.")
     return parameters
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schema import Guidance, Record, Steps, Strength
+from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength
 
 SCHEDULERS: dict[str, str] = {
     "ddim": "DDIM (Song et al. 2021), deterministic",
@@ -33,6 +33,7 @@ class ModelEntry(Record):
     guidance_scale: Guidance
     strength: Strength
     scheduler: Scheduler
+    masked_content: MaskedContent = "original"
     size_px: int = Field(512, ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
     max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
 

@@ -38,9 +38,6 @@ class Common(Record):
     mask_feather: int = Field(0, ge=0, le=256, description="Radius in pixels over which the mask's edge is softened.")
     crop: Crop = Field("auto", description="auto: only the surroundings of the mask are run. off: the whole picture.")
     crop_padding: int = Field(32, ge=0, le=1024, description="Pixels of surroundings taken in around the mask.")
-    masked_content: MaskedContent = Field(
-        "original", description="What the denoising starts from under the mask; matters where strength is below 1."
-    )
     output_format: OutputFormat = "png"
 
 
@@ -53,6 +50,9 @@ class InpaintRequest(Common):
     guidance_scale: Guidance | None = None
     strength: Strength | None = Field(None, description="Share of the schedule that is run; 1 starts from noise.")
     scheduler: str | None = Field(None, max_length=50, description="A name from /v1/schedulers.")
+    masked_content: MaskedContent | None = Field(
+        None, description="What the denoising starts from under the mask; matters where strength is below 1."
+    )
 
 
 class InpaintParameters(Common):
@@ -64,6 +64,7 @@ class InpaintParameters(Common):
     guidance_scale: Guidance
     strength: Strength
     scheduler: str
+    masked_content: MaskedContent
 
 
 class JobStatus(StrEnum):

@@ -1,15 +1,12 @@
 """RQ's worker as a batch session: RQ hands it one job, it admits more at step boundaries, until none is left.
 
 RQ's loop, registration, retries, results and registries stay untouched and stay the truth for a job's life. All Redis
-traffic of the loop happens in ``_boundary``; every outcome is fenced by ``_still_mine``. Rules and reasons:
+traffic of the loop happens in ``_boundary``; every outcome is fenced by ``Leases.still_held``. Rules and reasons:
 ``docs/architecture.md``, "The queue".
 """
 
 import json
-import os
-import threading
 import time
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -24,12 +21,11 @@ from rq.utils import now
 from jobs.errors import DeadlineExceeded, JobFailure
 from worker.desk import Desk
 from worker.failures import failure_of, problem_of
-from worker.task import Task
+from worker.leases import Heartbeat, Leases, Seat
 
 LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 POLL_S = 1
 """How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
-STALLED_EXIT = 70
 
 
 class InpaintQueue(Queue):
@@ -37,15 +33,6 @@ class InpaintQueue(Queue):
 
     def acquire_maintenance_lock(self) -> bool:
         return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=10))
-
-
-@dataclass(eq=False)
-class Seat:
-    """A job that this worker holds the lease of."""
-
-    job: Job
-    execution: Execution
-    task: Task
 
 
 class BatchWorker(SimpleWorker):
@@ -67,13 +54,16 @@ class BatchWorker(SimpleWorker):
         **kwargs: Any,
     ) -> None:
         super().__init__(queues, *args, **kwargs)
+        self._drain_at: float | None = None
         if desk is not None:
             self.desk, self.settings, self.session = desk, desk.settings, desk.session
-        self.seats: dict[str, Seat] = {}
-        self._drain_at: float | None = None
-        self._passed_boundary = time.monotonic()
-        self._lost_leases: set[str] = set()
-        self._ended = threading.Event()
+            self.leases = Leases(self.connection, self.settings.lease_s)
+            beat_s, stall_s = self.settings.beat_s, self.settings.stall_s
+            self.pulse = Heartbeat(self.beat, lambda: bool(self.seats), beat_s, stall_s)
+
+    @property
+    def seats(self) -> dict[str, Seat]:
+        return self.leases.seats
 
     # ---- leases
 
@@ -81,44 +71,9 @@ class BatchWorker(SimpleWorker):
         return self.settings.lease_s
 
     def beat(self) -> None:
-        """Extend every lease and learn which of them another worker has taken."""
-        seats = list(self.seats.values())
-        with self.connection.pipeline() as pipeline:
-            self.heartbeat(self.worker_ttl + 60, pipeline=pipeline)
-            for seat in seats:
-                self._extend_lease(seat, pipeline)
-            for seat in seats:
-                self._ask_for_lease(seat, pipeline)
-            replies = pipeline.execute()
-        scores = replies[len(replies) - len(seats) :]
-        lost = {seat.execution.id for seat, score in zip(seats, scores, strict=True) if score is None}
-        self._lost_leases |= lost & set(self.seats)
+        """Called by the heartbeat's thread: renew the leases, say that this worker lives."""
+        seats = self.leases.renew(lambda pipeline: self.heartbeat(self.worker_ttl + 60, pipeline=pipeline))
         self.desk.announce([seat.job.id for seat in seats])
-
-    def _beat_until_ended(self) -> None:
-        while not self._ended.wait(self.settings.beat_s):
-            if self.seats and time.monotonic() - self._passed_boundary > self.settings.stall_s:
-                self.log.error("stalled for %.0f s: ending, so that the jobs are reclaimed", self.settings.stall_s)
-                os._exit(STALLED_EXIT)
-            try:
-                self.beat()
-            except Exception as error:
-                self.log.warning("heartbeat failed: %s", error)
-
-    def _still_mine(self, seat: Seat) -> bool:
-        """Extend the lease; False if another worker has taken the job, whose outcome is then not ours to write."""
-        with self.connection.pipeline() as pipeline:
-            self._extend_lease(seat, pipeline)
-            self._ask_for_lease(seat, pipeline)
-            return pipeline.execute()[-1] is not None
-
-    def _extend_lease(self, seat: Seat, pipeline: Any) -> None:
-        """ZADD XX: a lease that has been taken away is not made anew."""
-        seat.execution.heartbeat(seat.job.started_job_registry, self.settings.lease_s, pipeline=pipeline)
-
-    def _ask_for_lease(self, seat: Seat, pipeline: Any) -> None:
-        """The reply is None where the lease is no longer ours."""
-        pipeline.zscore(seat.job.started_job_registry.key, seat.execution.composite_key)
 
     def clean_registries(self) -> None:
         """Reclaim dead workers' jobs, but not just after Redis restarted: every live lease looks expired then."""
@@ -197,7 +152,7 @@ class BatchWorker(SimpleWorker):
         """Called by RQ's loop with the first job; returns when the batch is empty."""
         first: Job | None = job
         while first or self.seats:
-            self._passed_boundary = time.monotonic()
+            self.pulse.moved()
             try:
                 if first:
                     admitted, first = first, None
@@ -252,7 +207,7 @@ class BatchWorker(SimpleWorker):
         try:
             self.prepare_job_execution(job, True)
             job.started_at = now()
-            self.seats[execution.id] = Seat(job, execution, self.desk.begin(job))
+            self.leases.take(Seat(job, execution, self.desk.begin(job)))
         except LOST:  # it was never stepped: the lease lapses and maintenance queues it again
             raise
         except Exception as error:
@@ -265,7 +220,7 @@ class BatchWorker(SimpleWorker):
         seats = list(self.seats.values())
         canceled = self.desk.publish([seat.task for seat in seats])
         for seat in seats:
-            if seat.execution.id in self._lost_leases:
+            if self.leases.is_lost(seat):
                 self._drop(seat)
             elif seat.job.id in canceled:
                 self._stop(seat)
@@ -277,7 +232,7 @@ class BatchWorker(SimpleWorker):
 
     def _settle(self, seat: Seat) -> None:
         """Write the outcome, once: only while the lease is ours."""
-        if not self._still_mine(seat):
+        if not self.leases.still_held(seat):
             self._drop(seat)
             return
         if isinstance(seat.task.outcome, Exception):
@@ -302,7 +257,7 @@ class BatchWorker(SimpleWorker):
 
     def _stop(self, seat: Seat) -> None:
         """The caller canceled the job."""
-        if not self._still_mine(seat):
+        if not self.leases.still_held(seat):
             self._drop(seat)
             return
         self._stopped_job_id = seat.job.id
@@ -313,7 +268,7 @@ class BatchWorker(SimpleWorker):
 
     def _hand_back(self, seat: Seat) -> None:
         """Draining: give the job back at the front of the queue; no attempt is spent."""
-        if not self._still_mine(seat):
+        if not self.leases.still_held(seat):
             self._drop(seat)
             return
         with self.connection.pipeline() as pipeline:
@@ -333,8 +288,7 @@ class BatchWorker(SimpleWorker):
 
     def _leave(self, seat: Seat) -> None:
         self.session.drop(seat.task)
-        self.seats.pop(seat.execution.id, None)
-        self._lost_leases.discard(seat.execution.id)
+        self.leases.give_up(seat)
 
     def _queue(self) -> Queue:
         return self.queues[0]
@@ -347,9 +301,9 @@ class BatchWorker(SimpleWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         assert len(self.queues) == 1, "with several queues RQ pops in a way that can lose a job"
         self.desk.announce([])
-        threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True).start()
+        self.pulse.start()
         try:
             return bool(super().work(*args, **kwargs))
         finally:
-            self._ended.set()
+            self.pulse.end()
             self.desk.withdraw()

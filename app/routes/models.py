@@ -20,6 +20,7 @@ class ModelView(Record):
     guidance_scale: float
     strength: float
     scheduler: str
+    masked_content: str
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
     workers: list[str] = Field(description="Living workers that have it loaded.")

@@ -21,6 +21,7 @@ PARAMETERS = InpaintParameters(
     guidance_scale=1.0,
     strength=0.5,
     scheduler="ddim",
+    masked_content="original",
 )
 MASK = MaskReport(mode="white", coverage=0.5, bbox=(0, 0, 4, 4), soft=False)
 

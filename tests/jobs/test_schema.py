@@ -27,6 +27,7 @@ def test_parameters_survive_json() -> None:
         "guidance_scale": 1,
         "strength": 1,
         "scheduler": "ddim",
+        "masked_content": "original",
     }
     parameters = InpaintParameters.model_validate(settled)
     assert InpaintParameters.model_validate_json(parameters.model_dump_json()) == parameters

@@ -37,6 +37,7 @@ def parameters(scheduler: str, strength: float, seed: int = 7, guidance: float =
         guidance_scale=guidance,
         strength=strength,
         scheduler=scheduler,
+        masked_content="original",
     )
 
 

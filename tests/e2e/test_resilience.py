@@ -1,0 +1,215 @@
+"""No accepted job is lost: real processes, real signals."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.stack import Process, Stack, submit, wait_for
+from tests.redis_server import RedisServer
+
+LEASE_S = 5
+SETTINGS = {
+    "INFILL_LEASE_S": str(LEASE_S),
+    "INFILL_BEAT_S": "1",
+    "INFILL_MAINTENANCE_S": "1",
+    "INFILL_MAX_ATTEMPTS": "3",
+    "INFILL_GRACE_S": "60",
+    "INFILL_SEATS": "3",
+}
+LONG = {"num_inference_steps": 60}
+
+
+class Fleet(Stack):
+    """A stack whose workers can be found by the names they go by in Redis, and that is refilled after losses."""
+
+    def __init__(self, server: RedisServer, folder: Path) -> None:
+        super().__init__(server.url, folder, **SETTINGS)
+        self.server = server
+        self.named: dict[str, Process] = {}
+
+    def hire(self, count: int) -> None:
+        """Start workers until ``count`` of them live and have announced themselves."""
+        for name, process in list(self.named.items()):
+            if process.popen.poll() is not None:
+                del self.named[name]
+        self.start(count)
+        deadline = time.monotonic() + 120
+        while not set(self.named) <= set(self.at_work()):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.1)
+
+    def start(self, count: int) -> None:
+        """Start workers until there are ``count`` of them, and do not wait."""
+        while len(self.named) < count:
+            name = f"w{len(self.workers)}"
+            self.named[name] = self.start_worker(INFILL_WORKER_NAME=name)
+
+    def at_work(self) -> dict[str, list[str]]:
+        """Names of the living workers and the jobs each one says it has."""
+        with self.client() as client:
+            answer = client.get("/v1/workers")
+        return {worker["name"]: worker["jobs"] for worker in answer.json()["workers"]} if answer.is_success else {}
+
+    def holder_of(self, job_id: str, timeout_s: float = 60) -> str:
+        """The worker that has a job; its word is at most a heartbeat old."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for name, jobs in self.at_work().items():
+                if job_id in jobs and name in self.named:
+                    return name
+            time.sleep(0.05)
+        raise TimeoutError(f"nobody has job {job_id}")
+
+    def kill(self, name: str) -> None:
+        process = self.named.pop(name)
+        process.send(signal.SIGKILL)
+        process.popen.wait()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    server = RedisServer(tmp_path_factory.mktemp("fleet-redis"), append_only=True)
+    server.start()
+    made = Fleet(server, tmp_path_factory.mktemp("fleet"))
+    try:
+        made.start_api()
+        made.start_worker()
+        made.wait_until_ready()
+        made.workers[0].end()
+        yield made
+    finally:
+        made.end()
+        server.kill()
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[httpx.Client]:
+    with fleet.client() as made:
+        yield made
+
+
+def ended(client: httpx.Client, job_ids: list[str]) -> list[dict[str, Any]]:
+    return [wait_for(client, job_id, timeout_s=180) for job_id in job_ids]
+
+
+def test_jobs_of_a_killed_worker_are_run_again_elsewhere(fleet: Fleet, client: httpx.Client) -> None:
+    fleet.hire(2)
+    job_ids = [submit(client, seed=seed, **LONG).json()["id"] for seed in range(3)]
+    victim = fleet.holder_of(job_ids[0])
+    lost = [job_id for job_id in fleet.at_work()[victim] if job_id in job_ids]
+    fleet.kill(victim)
+    killed_at = time.monotonic()
+    for job_id in lost:
+        while client.get(f"/v1/jobs/{job_id}").json()["attempt"] < 2:
+            assert time.monotonic() - killed_at < LEASE_S + 2 + 5, "not taken up again in time"
+            time.sleep(0.05)
+    jobs = ended(client, job_ids)
+    assert [job["status"] for job in jobs] == ["succeeded"] * 3
+    assert {job["attempt"] for job in jobs if job["id"] in lost} == {2}
+    assert all(client.get(job["images"][0]["url"]).is_success for job in jobs)
+
+
+def test_sigterm_lets_the_worker_finish_what_it_has_and_exit_with_0(fleet: Fleet, client: httpx.Client) -> None:
+    fleet.hire(1)
+    job_id = submit(client, num_inference_steps=15).json()["id"]
+    name = fleet.holder_of(job_id)
+    fleet.named[name].send(signal.SIGTERM)
+    waiting = submit(client, num_inference_steps=2).json()["id"]
+    assert fleet.named[name].popen.wait(60) == 0
+    done = client.get(f"/v1/jobs/{job_id}").json()
+    assert done["status"] == "succeeded" and done["attempt"] == 1
+    assert client.get(f"/v1/jobs/{waiting}").json()["status"] == "queued"
+    fleet.hire(1)
+    assert wait_for(client, waiting)["status"] == "succeeded"
+
+
+def test_a_second_sigterm_hands_the_jobs_back_without_spending_an_attempt(fleet: Fleet, client: httpx.Client) -> None:
+    fleet.hire(1)
+    job_id = submit(client, **LONG).json()["id"]
+    name = fleet.holder_of(job_id)
+    for _ in range(2):
+        fleet.named[name].send(signal.SIGTERM)
+        time.sleep(0.3)
+    assert fleet.named[name].popen.wait(30) == 0
+    assert client.get(f"/v1/jobs/{job_id}").json()["status"] == "queued"
+    fleet.hire(1)
+    job = wait_for(client, job_id)
+    assert job["status"] == "succeeded" and job["attempt"] == 1
+
+
+def test_a_frozen_worker_writes_no_second_result(fleet: Fleet, client: httpx.Client) -> None:
+    fleet.hire(2)
+    job_id = submit(client, seed=5, **LONG).json()["id"]
+    frozen = fleet.holder_of(job_id)
+    fleet.named[frozen].send(signal.SIGSTOP)
+    job = wait_for(client, job_id, timeout_s=120)
+    image = client.get(job["images"][0]["url"])
+    fleet.named[frozen].send(signal.SIGCONT)
+    time.sleep(LEASE_S)
+    assert job["status"] == "succeeded" and job["attempt"] == 2
+    assert client.get(f"/v1/jobs/{job_id}").json() == job
+    assert client.get(job["images"][0]["url"]).headers.get("etag") == image.headers.get("etag")
+    assert "lost the lease" in fleet.named[frozen].log.read_text()
+
+
+def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fleet, client: httpx.Client) -> None:
+    fleet.hire(2)
+    fleet.start(3)  # replacements warm up beside the first two
+    poison = submit(client, num_inference_steps=200, crop="off").json()["id"]
+    mates = [submit(client, num_inference_steps=40, seed=seed).json()["id"] for seed in range(3)]
+    deaths = 0
+    while (job := next_attempt(client, poison, deaths + 1))["status"] != "failed":
+        fleet.kill(fleet.holder_of(poison))
+        deaths += 1
+    assert deaths == 3
+    assert job["error"]["code"] == "crashed"
+    assert [job["status"] for job in ended(client, mates)] == ["succeeded"] * 3
+
+
+def next_attempt(client: httpx.Client, job_id: str, attempt: int, timeout_s: float = 90) -> dict[str, Any]:
+    """The job once it runs for the ``attempt``-th time, or has failed."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+        if job["status"] == "failed" or (job["status"] == "running" and job["attempt"] == attempt):
+            return job
+        time.sleep(0.05)
+    raise TimeoutError(f"job {job_id} is {job}")
+
+
+def test_redis_killed_and_restarted_loses_no_job_and_the_api_says_503_meanwhile(
+    fleet: Fleet, client: httpx.Client
+) -> None:
+    fleet.hire(1)
+    job_ids = [submit(client, seed=seed, num_inference_steps=30).json()["id"] for seed in range(4)]
+    fleet.holder_of(job_ids[0])
+    fleet.server.kill()
+    began = time.monotonic()
+    refused = submit(client)
+    assert refused.status_code == 503 and refused.json()["code"] == "store_unavailable"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert client.get("/readyz").status_code == 503
+    assert time.monotonic() - began < 15
+    fleet.server.start()
+    assert [job["status"] for job in ended(client, job_ids)] == ["succeeded"] * 4
+    assert submit(client, {"Prefer": "wait=60"}, num_inference_steps=2).json()["status"] == "succeeded"
+
+
+def test_a_job_over_its_deadline_fails_at_the_next_step(fleet: Fleet) -> None:
+    """The deadline is the submitting API's setting and travels with the job."""
+    fleet.hire(1)
+    hasty = Stack(fleet.server.url, fleet.folder, INFILL_JOB_DEADLINE_S="2")
+    hasty.start_api()
+    try:
+        hasty.wait_until_ready()
+        with hasty.client() as client:
+            job = wait_for(client, submit(client, num_inference_steps=200, crop="off").json()["id"], timeout_s=60)
+    finally:
+        hasty.end()
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "deadline_exceeded"

@@ -1,0 +1,111 @@
+"""Whose job it is. A lease is a score in RQ's registry of started jobs; who lets it lapse loses the job.
+
+Renewed by a thread of its own, because encoding or compiling can hold the main thread longer than a lease lasts; that
+thread stops the process when the main thread passes no step boundary for too long.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from rq.executions import Execution
+from rq.job import Job
+
+from worker.task import Task
+
+log = logging.getLogger("worker.leases")
+
+STALLED_EXIT = 70
+"""Exit status of a worker that ended itself because a device call hung."""
+
+
+@dataclass(eq=False)
+class Seat:
+    """A job that this worker holds the lease of."""
+
+    job: Job
+    execution: Execution
+    task: Task
+
+
+class Leases:
+    """The seats taken in this worker, by execution id, and which of them another worker has taken over."""
+
+    def __init__(self, connection: Redis, lease_s: int) -> None:
+        self.connection = connection
+        self.lease_s = lease_s
+        self.seats: dict[str, Seat] = {}
+        self._lost: set[str] = set()
+
+    def take(self, seat: Seat) -> None:
+        self.seats[seat.execution.id] = seat
+
+    def give_up(self, seat: Seat) -> None:
+        self.seats.pop(seat.execution.id, None)
+        self._lost.discard(seat.execution.id)
+
+    def is_lost(self, seat: Seat) -> bool:
+        """Whether the last renewal found the lease gone."""
+        return seat.execution.id in self._lost
+
+    def renew(self, also: Callable[[Any], None]) -> list[Seat]:
+        """Extend every lease, in one pipeline with whatever ``also`` adds to it. Returns the seats renewed."""
+        seats = list(self.seats.values())
+        with self.connection.pipeline() as pipeline:
+            also(pipeline)
+            for seat in seats:
+                self._extend(seat, pipeline)
+            for seat in seats:
+                self._ask(seat, pipeline)
+            replies = pipeline.execute()
+        scores = replies[len(replies) - len(seats) :]
+        lost = {seat.execution.id for seat, score in zip(seats, scores, strict=True) if score is None}
+        self._lost |= lost & set(self.seats)
+        return seats
+
+    def still_held(self, seat: Seat) -> bool:
+        """Extend one lease; False if another worker has the job now, whose outcome is then not ours to write."""
+        with self.connection.pipeline() as pipeline:
+            self._extend(seat, pipeline)
+            self._ask(seat, pipeline)
+            return pipeline.execute()[-1] is not None
+
+    def _extend(self, seat: Seat, pipeline: Any) -> None:
+        """ZADD XX: a lease that has been taken away is not made anew."""
+        seat.execution.heartbeat(seat.job.started_job_registry, self.lease_s, pipeline=pipeline)
+
+    def _ask(self, seat: Seat, pipeline: Any) -> None:
+        """The reply is None where the lease is gone."""
+        pipeline.zscore(seat.job.started_job_registry.key, seat.execution.composite_key)
+
+
+class Heartbeat(threading.Thread):
+    """Calls ``beat`` every ``beat_s``; ends the process when it is busy and stands still for ``stall_s``."""
+
+    def __init__(self, beat: Callable[[], None], busy: Callable[[], bool], beat_s: float, stall_s: float) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._beat, self._busy, self._beat_s, self._stall_s = beat, busy, beat_s, stall_s
+        self._ended = threading.Event()
+        self._moved_at = time.monotonic()
+
+    def moved(self) -> None:
+        """The main thread has come to a step boundary."""
+        self._moved_at = time.monotonic()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def run(self) -> None:
+        while not self._ended.wait(self._beat_s):
+            if self._busy() and time.monotonic() - self._moved_at > self._stall_s:
+                log.error("no step boundary for %.0f s: ending, so that the jobs are reclaimed", self._stall_s)
+                os._exit(STALLED_EXIT)
+            try:
+                self._beat()
+            except Exception as error:
+                log.warning("heartbeat failed: %s", error)
