@@ -16,8 +16,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rows(page: str, columns: int) -> list[list[str]]:
-    """The table rows of a page whose first cell is code, with as many columns."""
-    lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| `")]
+    """The table rows of a page whose first cell is code, with as many columns; not those about the worker."""
+    text, _, _ = (DOCS / page).read_text().partition("\n## The worker")
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [row for row in cells if len(row) == columns]
 
