@@ -42,6 +42,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=75,  # longer than a proxy keeps its idle connections, so that the proxy closes them first
         timeout_graceful_shutdown=30,
     )
     Server(config, app.state.service.changes).run()

@@ -46,6 +46,15 @@ JOB: dict[str, Any] = {
     "ended_at": "2026-01-31T12:00:01.018500Z",
 }
 
+FORM: dict[str, Any] = {
+    "image": "(the file photo.jpg)",
+    "mask": "(the file mask.png)",
+    "prompt": "a wooden bench",
+    "seed": 42,
+    "mask_mode": "white",
+    "mask_feather": 4,
+}
+
 QUEUED: dict[str, Any] = JOB | {
     "status": "queued",
     "attempt": 0,

@@ -9,8 +9,9 @@ from typing import BinaryIO
 import anyio
 from fastapi import UploadFile
 from fastapi.datastructures import FormData
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from app.examples import FORM
 from app.masks import SettledMask, settle_mask
 from app.service import Service
 from app.settings import ApiSettings
@@ -25,6 +26,8 @@ FILES = {"image", "mask"}
 
 class InpaintForm(InpaintRequest):
     """The multipart form of ``POST /v1/inpaint``. An empty value counts as absent."""
+
+    model_config = ConfigDict(json_schema_extra={"example": FORM})
 
     image: UploadFile = Field(description="The photo: PNG, JPEG, WebP or TIFF.")
     mask: UploadFile = Field(description="Of the image's size; mask_mode says how it is read.")

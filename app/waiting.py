@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 
 import anyio
+from fastapi import Request
 
 from app.service import Service
 from app.view import JobView, view_job
@@ -29,8 +30,10 @@ async def watch(service: Service, job_id: str, until: float | None = None) -> As
             await service.changes.wait(event, min(left_s, service.settings.poll_s))
 
 
-async def wait_for_end(service: Service, job_id: str, wait_s: float) -> JobView:
-    """The job when it has ended, or as it is after ``wait_s``."""
-    async for view in watch(service, job_id, time.monotonic() + wait_s):  # noqa: B007
-        pass
-    return view
+async def wait_for_end(service: Service, request: Request, job_id: str, wait_s: float) -> JobView:
+    """The job when it has ended, or as it is after ``wait_s`` or when the caller has gone: then nobody reads it."""
+    async for view in watch(service, job_id, time.monotonic() + wait_s):
+        latest = view
+        if await request.is_disconnected():
+            break
+    return latest

@@ -109,7 +109,7 @@ async def _answer(
         view = await look(service, submitted.job_id)
         return job_response(view, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
-    view = await wait_for_end(service, submitted.job_id, wait_s)
+    view = await wait_for_end(service, request, submitted.job_id, wait_s)
     if not view.status.ended:
         return job_response(view, 202, headers)
     if media_type == PNG:

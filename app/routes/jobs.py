@@ -13,7 +13,7 @@ from app.view import JobView, view_job
 from app.waiting import watch
 from jobs.errors import JobError
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], responses=problems("invalid_field"))
 
 JSON_JOB: dict[int | str, dict[str, Any]] = {200: {"description": "The job.", "content": json_example(JOB)}}
 
@@ -91,5 +91,5 @@ async def events(job_id: Annotated[str, Depends(existing_job)], service: Service
     last: JobView | None = None
     async for view in watch(service, job_id):
         if view != last:
-            yield ServerSentEvent(event="end" if view.status.ended else "progress", data=view, retry=1000)
+            yield ServerSentEvent(event="end" if view.status.ended else "progress", data=view)
         last = view

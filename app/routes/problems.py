@@ -5,10 +5,11 @@ import inspect
 from fastapi import APIRouter
 from fastapi.exceptions import HTTPException
 
+from app.examples import problems
 from app.problems import HTTP_CODES, error_classes, status_of
 from jobs.schema import Record
 
-router = APIRouter(prefix="/problems", tags=["operation"])
+router = APIRouter(prefix="/problems", tags=["operation"], responses=problems("invalid_field"))
 
 
 class ProblemKind(Record):

@@ -80,8 +80,13 @@ def test_events_arrive_one_by_one_as_they_happen(api: ApiProcess, settler: Settl
 
 
 def test_a_client_that_leaves_while_it_waits_does_not_take_its_job_along(api: ApiProcess, settler: Settler) -> None:
+    headers = {"Prefer": "wait=30", "X-Request-ID": "leaves"}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{api.url}/v1/inpaint", files=files(), headers={"Prefer": "wait=30"}, timeout=0.7)
+        httpx.post(f"{api.url}/v1/inpaint", files=files(), headers=headers, timeout=0.7)
+    deadline = time.monotonic() + 5
+    while '"leaves"' not in api.log_text():  # the call is over soon, not after 30 s
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     (job_id,) = settler.queue.rq.get_job_ids()
     settler.start(job_id)
     settler.succeed(job_id, [b"image"])
@@ -131,9 +136,9 @@ def test_logs_are_json_lines_with_ids_and_without_prompts(api: ApiProcess) -> No
     httpx.post(f"{api.url}/v1/inpaint", files=files(encoded(photo())[:500]), data={"prompt": secret})
     httpx.post(f"{api.url}/v1/inpaint", content=secret, headers={"content-type": "multipart/form-data; boundary=x"})
     httpx.get(f"{api.url}/nothing?{secret}", headers={"X-Request-ID": "trace-2"})
-    lines = [json.loads(line) for line in api.log_text().splitlines()]
     while "trace-2" not in api.log_text():
         time.sleep(0.02)
+    lines = [json.loads(line) for line in api.log_text().splitlines()]
     line = next(line for line in lines if line.get("request_id") == "trace-1")
     assert line["event"] == "request"
     assert line["job_id"] == response.json()["id"]
