@@ -23,7 +23,8 @@ def effective_mask(mask: Mask, grow_px: int, feather_px: int) -> Mask:
         left -= radius
     if feather_px:
         size = 2 * feather_px + 1
-        mask = cv2.GaussianBlur(mask, (size, size), feather_px / 2, borderType=cv2.BORDER_REPLICATE)
+        feathered = cv2.GaussianBlur(mask, (size, size), feather_px / 2, borderType=cv2.BORDER_REPLICATE)
+        mask = feathered if feathered.any() else mask  # a dot thinned out to nothing would be a mask not obeyed
     return mask
 
 

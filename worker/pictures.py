@@ -1,7 +1,7 @@
 """Uploads as pixels: upright, 8 bits a channel, alpha and colour profile kept aside.
 
 "The decoded input" of the exactness promise is what ``decode`` returns. RGB values are never converted: their colour
-profile is carried over to the result. Only what PNG cannot hold as it is becomes sRGB (CMYK, Lab) or 8 bit (16 bit).
+profile is carried over to the result. Only what PNG cannot hold as it is becomes sRGB (CMYK) or 8 bit (16 bit).
 """
 
 import io
@@ -14,6 +14,9 @@ from PIL import Image, ImageCms, ImageOps
 from jobs.errors import Undecodable
 
 Pixels = NDArray[np.uint8]
+
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+"""Pillow's modes of 16-bit grey. "I" could hold 32 bits; the API takes it with 16-bit values only."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ def decode_mask(data: bytes) -> Pixels:
 
 def _picture(image: Image.Image) -> Picture:
     profile = image.info.get("icc_profile")
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+    if image.mode in SIXTEEN_BIT:
         image = _to_8_bit(image)
     has_alpha = image.has_transparency_data
-    if image.mode in ("CMYK", "LAB", "YCbCr"):
+    if image.mode in ("CMYK", "YCbCr"):
         image, profile = _to_srgb(image, profile), None
     elif image.mode in ("1", "L", "LA", "La"):
         profile = None  # a grey profile does not describe RGB values
@@ -65,9 +68,7 @@ def _picture(image: Image.Image) -> Picture:
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """16-bit grey to 8 bits, rounded: 65535 becomes 255."""
-    values = np.asarray(image).astype(np.float64)
-    scale = 257.0 if values.max(initial=0) > 255 else 1.0
-    return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

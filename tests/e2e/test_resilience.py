@@ -21,7 +21,7 @@ SETTINGS = {
     "INFILL_GRACE_S": "60",
     "INFILL_SEATS": "3",
 }
-LONG = {"num_inference_steps": 60}
+LONG = {"num_inference_steps": 40}
 
 
 class Fleet(Stack):
@@ -159,7 +159,7 @@ def test_a_frozen_worker_writes_no_second_result(fleet: Fleet, client: httpx.Cli
 
 def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fleet, client: httpx.Client) -> None:
     fleet.hire(2)
-    fleet.start(3)  # replacements warm up beside the first two
+    fleet.start(4)  # replacements warm up beside the first two
     poison = submit(client, num_inference_steps=200, crop="off").json()["id"]
     mates = [submit(client, num_inference_steps=40, seed=seed).json()["id"] for seed in range(3)]
     deaths = 0

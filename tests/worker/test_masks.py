@@ -24,6 +24,12 @@ def test_feathering_softens_the_edge_and_nothing_beyond_its_radius() -> None:
     assert (np.diff(feathered[30, 5:31].astype(int)) >= 0).all()
 
 
+def test_feathering_never_makes_a_mask_vanish() -> None:
+    dot = np.zeros((64, 64), np.uint8)
+    dot[30, 30] = 255
+    assert masks.effective_mask(dot, 0, 40).any()
+
+
 def test_the_uploaded_mask_is_left_as_it_is() -> None:
     mask = box()
     before = mask.copy()
