@@ -83,3 +83,35 @@ def test_a_file_of_any_bytes_is_accepted_or_refused(redis_url: str, connection: 
 def test_fields_of_any_text_are_accepted_or_refused(redis_url: str, connection: Redis, fields: dict[str, str]) -> None:
     good = {"image": ("i", GOOD_IMAGE), "mask": ("m", GOOD_MASK)}
     check(asyncio.run(post(redis_url, good, fields)), connection)
+
+
+PIECES = st.sampled_from(
+    [
+        b"--x\r\n",
+        b"--x--\r\n",
+        b"\r\n",
+        b'Content-Disposition: form-data; name="image"; filename="a"\r\n',
+        b'Content-Disposition: form-data; name="prompt"\r\n',
+        b"Content-Disposition: form-data\r\n",
+        b"Content-Type: image/png\r\n",
+        b"Content-Transfer-Encoding: base64\r\n",
+    ]
+)
+
+
+async def post_raw(url: str, body: bytes, kind: str) -> httpx.Response:
+    async with serve(ApiSettings(redis_url=url)) as client:
+        return await client.post("/v1/inpaint", content=body, headers={"content-type": kind})
+
+
+@property_test
+@given(
+    pieces=st.lists(st.one_of(PIECES, st.binary(max_size=30)), max_size=12),
+    kind=st.sampled_from(
+        ["multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; charset=utf-7"]
+    ),
+)
+def test_a_body_of_any_bytes_is_refused(redis_url: str, connection: Redis, pieces: list[bytes], kind: str) -> None:
+    response = asyncio.run(post_raw(redis_url, b"".join(pieces), kind))
+    assert response.status_code != 202
+    check(response, connection)

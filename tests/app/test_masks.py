@@ -55,15 +55,21 @@ def test_the_four_modes_say_the_same_box(mode: MaskMode, image: Image.Image) -> 
     assert not settled.report.soft
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
-@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG"])
+LAYOUTS = {
+    "PNG": ["1", "L", "P", "LA", "RGB", "RGBA"],
+    "TIFF": ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"],
+    "WEBP": ["L", "P", "RGB", "RGBA"],
+    "JPEG": ["L", "RGB", "CMYK"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file_format", "mode"), [(file_format, mode) for file_format, modes in LAYOUTS.items() for mode in modes]
+)
 def test_pixel_layouts_that_hold_the_same_grey_settle_alike(mode: str, file_format: str) -> None:
     image = box_mask().convert(mode)
     options = {"lossless": True} if file_format == "WEBP" else {"quality": 100} if file_format == "JPEG" else {}
-    try:
-        data = encoded(image, file_format, **options)
-    except OSError:
-        pytest.skip("Pillow does not write this")
+    data = encoded(image, file_format, **options)
     tolerance = 3 if file_format == "JPEG" else 0
     np.testing.assert_allclose(pixels(settle(data)).astype(int), BOX_PIXELS.astype(int), atol=tolerance)
 
