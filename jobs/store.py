@@ -31,7 +31,7 @@ class Store:
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.set(keys.image(job_id), image, ex=ttl)
             pipeline.set(keys.mask(job_id), mask, ex=ttl)
-            pipeline.execute()
+            _execute_pixels(pipeline)
 
     def inputs(self, job_id: str) -> tuple[bytes | None, bytes | None]:
         """Image and mask as put; None for one that has expired."""
@@ -45,7 +45,7 @@ class Store:
         with self.connection.pipeline(transaction=False) as pipeline:
             for index, image in enumerate(images):
                 pipeline.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
-            pipeline.execute()
+            _execute_pixels(pipeline)
 
     def result(self, job_id: str, index: int) -> bytes | None:
         return cast("bytes | None", self.connection.get(keys.result(job_id, index)))
@@ -124,3 +124,14 @@ class Store:
         info = self.connection.info("memory")
         limit = int(info.get("maxmemory", 0))
         return int(info["used_memory"]) / limit if limit else 0.0
+
+
+def _execute_pixels(pipeline: Any) -> None:
+    """Execute, and raise the first error as Redis gave it.
+
+    Left to itself, redis-py quotes the failed command in the error: seconds of work for a picture, and its bytes in the
+    error's text.
+    """
+    for answer in pipeline.execute(raise_on_error=False):
+        if isinstance(answer, Exception):
+            raise answer

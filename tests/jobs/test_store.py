@@ -1,10 +1,12 @@
 """The store: pixels, progress, cancel flags and presence in Redis."""
 
+import random
 import time
 from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
 from jobs.schema import WorkerPresence
@@ -104,3 +106,19 @@ def test_the_memory_share_is_zero_without_a_limit(store: Store, connection: Redi
     assert store.memory_share() == 0
     connection.config_set("maxmemory", connection.info("memory")["used_memory"] * 2)
     assert 0.4 < store.memory_share() < 0.6
+
+
+@pytest.mark.parametrize("put", ["inputs", "results"])
+def test_a_picture_that_does_not_fit_is_refused_at_once_and_not_quoted(
+    store: Store, connection: Redis, put: str
+) -> None:
+    picture = random.Random(7).randbytes(6_000_000)
+    connection.config_set("maxmemory", connection.info("memory")["used_memory"] + 1_000_000)
+    began = time.process_time()
+    with pytest.raises(OutOfMemoryError) as caught:
+        if put == "inputs":
+            store.put_inputs("j", picture, b"m")
+        else:
+            store.put_results("j", [picture])
+    assert time.process_time() - began < 0.5
+    assert len(str(caught.value)) < 200
