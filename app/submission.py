@@ -81,20 +81,29 @@ def fingerprint(request: InpaintRequest, files: Files) -> str:
     return digest.hexdigest()
 
 
-def idempotency_of(key: str, request: InpaintRequest, files: Files) -> Idempotency:
-    return Idempotency(hashlib.sha256(key.encode()).hexdigest(), fingerprint(request, files))
+def idempotency_of(key: str, caller: str, request: InpaintRequest, files: Files) -> Idempotency:
+    """Two callers may use the same key without meeting each other's jobs."""
+    return Idempotency(hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest(), fingerprint(request, files))
 
 
-async def submit(service: Service, form: InpaintForm, idempotency_key: str | None) -> Submitted:
+def caller_of(api_key: str | None) -> str:
+    """What stands for a caller in Redis: a digest of the API key; "" for all callers without one."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:32] if api_key else ""
+
+
+async def submit(
+    service: Service, form: InpaintForm, idempotency_key: str | None = None, api_key: str | None = None
+) -> Submitted:
     """Check, decode and enqueue. Raises the RequestErrors and Refused of ``jobs/errors.py``."""
     parameters = settle_parameters(form, service.catalog)
     files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
-    idempotency = idempotency_of(idempotency_key, form, files) if idempotency_key else None
+    caller = caller_of(api_key)
+    idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, idempotency):
         return earlier
     mask = await anyio.to_thread.run_sync(_decode, service.settings, files, parameters, limiter=service.decoders)
     return await anyio.to_thread.run_sync(
-        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency
+        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller
     )
 
 

@@ -20,6 +20,11 @@ def mask(job_id: str) -> str:
     return f"infill:{job_id}:mask"
 
 
+def caller(job_id: str) -> str:
+    """Whose job it is: a digest of the caller's API key; absent for a caller without one."""
+    return f"infill:{job_id}:caller"
+
+
 def result(job_id: str, index: int) -> str:
     """Result image ``index`` as encoded."""
     return f"infill:{job_id}:result:{index}"

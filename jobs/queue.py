@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 
 from jobs import keys
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
+from jobs.fairness import first_overtaken
 from jobs.schema import InpaintParameters, MaskReport
 from jobs.settings import QueueSettings
 from jobs.store import Store
@@ -55,8 +56,9 @@ class JobQueue:
         image: bytes,
         mask: bytes,
         idempotency: Idempotency | None = None,
+        caller: str = "",
     ) -> Submitted:
-        """Accept one job, or raise.
+        """Accept one job, or raise. Callers take turns (``jobs/fairness.py``); "" stands for all that gave no key.
 
         The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
         the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
@@ -73,7 +75,7 @@ class JobQueue:
         job = self._new_job(parameters, mask_report)
         try:
             self.store.put_inputs(job.id, image, mask)
-            submitted = self._enqueue(job, idempotency)
+            submitted = self._enqueue(job, idempotency, caller)
         except Exception:
             with suppress(Exception):
                 self.store.drop_inputs(job.id)
@@ -112,7 +114,7 @@ class JobQueue:
         if depth >= limit:
             raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
 
-    def _enqueue(self, job: Job, idempotency: Idempotency | None) -> Submitted:
+    def _enqueue(self, job: Job, idempotency: Idempotency | None, caller: str) -> Submitted:
         idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
         watched = [self.rq.key, job.key, *([idempotency_key] if idempotency_key else [])]
         while True:
@@ -123,16 +125,32 @@ class JobQueue:
                         return Submitted(job.id, replayed=False)
                     if idempotency and idempotency_key and (earlier := pipeline.get(idempotency_key)):
                         return _replay(cast(bytes, earlier), idempotency)
-                    self._check_depth(pipeline.llen(self.rq.key))
+                    waiting = cast("list[bytes]", pipeline.lrange(self.rq.key, 0, -1))
+                    self._check_depth(len(waiting))
+                    overtaken = self._overtaken(waiting, caller)
                     pipeline.multi()
                     if idempotency and idempotency_key:
                         value = f"{job.id}:{idempotency.fingerprint}"
                         pipeline.set(idempotency_key, value, ex=self.settings.record_ttl_s)
                     self.rq.enqueue_job(job, pipeline=pipeline)
+                    if caller:
+                        pipeline.set(keys.caller(job.id), caller, ex=self.settings.input_ttl_s)
+                    if overtaken:
+                        pipeline.lrem(self.rq.key, -1, job.id)
+                        pipeline.linsert(self.rq.key, "BEFORE", overtaken, job.id)
                     pipeline.execute()
                     return Submitted(job.id, replayed=False)
                 except WatchError:
                     continue
+
+    def _overtaken(self, waiting: list[bytes], caller: str) -> str | None:
+        """The waiting job that a new one of ``caller`` goes before; None if it stands at the end."""
+        if not waiting:
+            return None
+        job_ids = [job_id.decode() for job_id in waiting]
+        found = cast("list[bytes | None]", self.connection.mget([keys.caller(job_id) for job_id in job_ids]))
+        index = first_overtaken([(other or b"").decode() for other in found], caller)
+        return None if index is None else job_ids[index]
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued, being picked up, or running (then at its next step boundary).

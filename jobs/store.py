@@ -67,7 +67,7 @@ class Store:
     def note_end(self, job_id: str) -> None:
         """A job has ended: forget its inputs, count it for the drain rate, wake whoever waits for it."""
         with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id))
+            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id), keys.caller(job_id))
             pipeline.lpush(keys.ENDED, time.time())
             pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
             pipeline.publish(keys.CHANGES, job_id)

@@ -44,6 +44,14 @@ IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="A repeated call with the same key answers with the first job."),
 ]
+ApiKey = Annotated[
+    str | None,
+    Header(
+        alias="X-API-Key",
+        max_length=1000,
+        description="Whose job it is: callers take turns in the queue. It is not checked against anything.",
+    ),
+]
 Prefer = Annotated[
     list[str] | None, Header(description="`wait=30` holds the call until the job has ended, for up to 30 s.")
 ]
@@ -84,13 +92,14 @@ async def inpaint(
     service: ServiceDep,
     form: Annotated[InpaintForm, Form(media_type="multipart/form-data")],
     idempotency_key: IdempotencyKey = None,
+    api_key: ApiKey = None,
     prefer: Prefer = None,
     accept: Accept = None,
 ) -> Response:
     """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
     media_type = media_type_of(accept)
     wait_s = wait_of(prefer or [], service.settings.max_wait_s)
-    submitted = await submit(service, form, idempotency_key)
+    submitted = await submit(service, form, idempotency_key, api_key)
     request.state.job_id = submitted.job_id
     if submitted.replayed:
         service.metrics.replayed.inc()

@@ -1,0 +1,26 @@
+"""Who goes before whom in the queue: callers take turns, however many jobs each of them has waiting."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+
+def first_overtaken(waiting: Sequence[str], caller: str) -> int | None:
+    """Where a new job of ``caller`` goes into the queue, so that it never waits behind another caller's second turn.
+
+    A job's turn is the number of jobs of the same caller ahead of it. The new job goes before the first job whose turn
+    is later than its own; jobs of equal turn keep the order they came in.
+
+    Args:
+        waiting: the callers of the waiting jobs, the next one first.
+        caller: whose job is new.
+
+    Returns:
+        Index of the job that the new one overtakes; None to stand at the end.
+    """
+    own_turn = sum(other == caller for other in waiting)
+    seen: Counter[str] = Counter()
+    for index, other in enumerate(waiting):
+        if seen[other] > own_turn:
+            return index
+        seen[other] += 1
+    return None
