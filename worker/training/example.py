@@ -83,12 +83,12 @@ def draw_noise(
     generator: torch.Generator,
     train_steps: int,
     clean_share: float = 0.25,
-    last_share: float = 0.1,
+    last_share: float = 0.5,
 ) -> Draw:
-    """Uniform timesteps, except that `last_share` of them are the last one.
+    """`last_share` of the timesteps are the last one, the others are uniform.
 
-    There the network sees no signal at all and its answer settles the colours of the hole; a trailing schedule always
-    starts there.
+    At the last one the network sees no signal at all and its answer settles what fills the hole; sampling always starts
+    there.
     """
     batch = shape[0]
     timestep = torch.randint(train_steps, (batch,), generator=generator)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
+import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from worker.training.latent_space import SCALING_FACTOR, LatentSpace, exact_encoder
 
 TEXT_WIDTH = 128
+TRAIN_STEPS = 1000
+LAST_SIGNAL = 0.9
 
 
 def make_vae(space: LatentSpace, width: int = 40, blocks: tuple[int, int, int, int] = (4, 4, 2, 0)) -> AutoencoderTiny:
@@ -62,18 +65,28 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def make_scheduler(**changes: Any) -> DDIMScheduler:
+def make_scheduler(last_signal: float = LAST_SIGNAL) -> DDIMScheduler:
     """v-prediction down to a signal-to-noise ratio of zero: sampling starts from pure noise, and so does training."""
-    settings = {
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": "v_prediction",
-        "rescale_betas_zero_snr": True,
-        "timestep_spacing": "trailing",
-        "clip_sample": False,
-        "set_alpha_to_one": True,
-        "steps_offset": 1,
-    }
-    return DDIMScheduler(**(settings | changes))
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        trained_betas=settle_then_refine(last_signal),
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+def settle_then_refine(last_signal: float) -> list[float]:
+    """Betas of a noise law for a network that learnt for an hour: a cosine down to `last_signal`, then pure noise.
+
+    The last timestep shows the network no signal at all, so its answer there is the mean of what could fill the hole;
+    the next one keeps most of that and asks for texture. The noise levels in between, where a large model invents
+    objects, are left out: a small one fills them with patches of colour.
+    """
+    angle = torch.linspace(0.02, math.acos(last_signal), TRAIN_STEPS - 1, dtype=torch.float64)
+    kept = angle.cos().square()
+    betas = 1 - kept / torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+    return [round(beta, 9) for beta in betas.tolist()] + [0.9999]

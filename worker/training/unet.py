@@ -37,7 +37,7 @@ class UnetRecipe:
     large_from: int = 6000
     large_batch: int = 8
     large_px: int = 256
-    wide_share: float = 0.5
+    wide_share: float = 0.0
     peak_rate: float = 4e-4
     warm_up: int = 300
     decay: float = 0.999

@@ -28,6 +28,14 @@ def test_at_the_last_timestep_v_asks_for_the_picture_itself() -> None:
     torch.testing.assert_close(target("v_prediction", clean, noise, alpha_bar), -clean, atol=1e-5, rtol=0)
 
 
+def test_the_noise_law_keeps_most_of_the_signal_until_pure_noise() -> None:
+    signal = make_scheduler(last_signal=0.9).alphas_cumprod.sqrt()
+    assert float(signal[0]) > 0.999
+    assert float(signal[998]) == pytest.approx(0.9, abs=0.01)
+    assert float(signal[999]) == pytest.approx(0.0, abs=1e-3)
+    assert (signal[1:] < signal[:-1]).all()
+
+
 def test_the_epsilon_target_is_the_noise() -> None:
     clean, noise = _pair()
     assert target("epsilon", clean, noise, torch.tensor(0.5)) is noise
