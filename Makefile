@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer, git and make; everything else goes into .venv.
-.PHONY: help demo up test check setup
+.PHONY: help demo up test check chaos setup
 .DEFAULT_GOAL := help
 
 PINS := pyproject.toml requirements.txt scripts/setup.sh
@@ -9,6 +9,7 @@ help:
 	@echo "make up      set up, serve until Ctrl-C"
 	@echo "make test    set up, run the tests"
 	@echo "make check   set up, lint and type check"
+	@echo "make chaos   set up, ten seeded runs of random faults against the real service"
 
 demo: .venv/ready-run
 	@.venv/bin/python -m launch demo
@@ -21,6 +22,9 @@ test: .venv/ready-dev
 
 check: .venv/ready-dev
 	@scripts/check.sh
+
+chaos: .venv/ready-dev
+	@.venv/bin/python -m tests.e2e.chaos --seeds 10
 
 setup: .venv/ready-dev
 

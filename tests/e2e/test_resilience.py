@@ -3,72 +3,16 @@
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.stack import Process, Stack, submit, wait_for
+from tests.e2e.fleet import LEASE_S, Fleet
+from tests.e2e.stack import Stack, submit, wait_for
 from tests.redis_server import RedisServer
 
-LEASE_S = 5
-SETTINGS = {
-    "INFILL_LEASE_S": str(LEASE_S),
-    "INFILL_BEAT_S": "1",
-    "INFILL_MAINTENANCE_S": "1",
-    "INFILL_MAX_ATTEMPTS": "3",
-    "INFILL_GRACE_S": "60",
-    "INFILL_SEATS": "3",
-}
 LONG = {"num_inference_steps": 40}
-
-
-class Fleet(Stack):
-    """A stack whose workers can be found by the names they go by in Redis, and that is refilled after losses."""
-
-    def __init__(self, server: RedisServer, folder: Path) -> None:
-        super().__init__(server.url, folder, **SETTINGS)
-        self.server = server
-        self.named: dict[str, Process] = {}
-
-    def hire(self, count: int) -> None:
-        """Start workers until ``count`` of them live and have announced themselves."""
-        for name, process in list(self.named.items()):
-            if process.popen.poll() is not None:
-                del self.named[name]
-        self.start(count)
-        deadline = time.monotonic() + 120
-        while not set(self.named) <= set(self.at_work()):
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.1)
-
-    def start(self, count: int) -> None:
-        """Start workers until there are ``count`` of them, and do not wait."""
-        while len(self.named) < count:
-            name = f"w{len(self.workers)}"
-            self.named[name] = self.start_worker(INFILL_WORKER_NAME=name)
-
-    def at_work(self) -> dict[str, list[str]]:
-        """Names of the living workers and the jobs each one says it has."""
-        with self.client() as client:
-            answer = client.get("/v1/workers")
-        return {worker["name"]: worker["jobs"] for worker in answer.json()["workers"]} if answer.is_success else {}
-
-    def holder_of(self, job_id: str, timeout_s: float = 60) -> str:
-        """The worker that has a job; its word is at most a heartbeat old."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for name, jobs in self.at_work().items():
-                if job_id in jobs and name in self.named:
-                    return name
-            time.sleep(0.05)
-        raise TimeoutError(f"nobody has job {job_id}")
-
-    def kill(self, name: str) -> None:
-        process = self.named.pop(name)
-        process.send(signal.SIGKILL)
-        process.popen.wait()
 
 
 @pytest.fixture(scope="module")
