@@ -5,10 +5,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from jobs import keys
+from jobs.connection import connect_listener
 
 logger = logging.getLogger("infill.api")
 
@@ -71,7 +71,7 @@ class Changes:
 
     async def _listen(self) -> None:
         async with (
-            redis.asyncio.Redis.from_url(self.redis_url, socket_connect_timeout=2, health_check_interval=5) as client,
+            connect_listener(self.redis_url) as client,
             client.pubsub(ignore_subscribe_messages=True) as pubsub,
         ):
             await pubsub.subscribe(keys.CHANGES)

@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from jobs.catalog import Catalog, workers_by_model
 from jobs.queue import JobQueue
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -15,7 +16,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 class Metrics:
     """Counters and histograms of the routes, and the queue's gauges."""
 
-    def __init__(self, queue: JobQueue) -> None:
+    def __init__(self, queue: JobQueue, catalog: Catalog) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "infill_http_requests", "Requests answered", ["route", "method", "status"], registry=self.registry
@@ -37,7 +38,7 @@ class Metrics:
         self.canceled = Counter(
             "infill_jobs_cancel_requests", "Calls to cancel a job, by their outcome", ["code"], registry=self.registry
         )
-        self.registry.register(QueueGauges(queue))
+        self.registry.register(QueueGauges(queue, catalog))
 
     def text(self) -> bytes:
         """The exposition format. Asks Redis, so not for the event loop."""
@@ -47,8 +48,9 @@ class Metrics:
 class QueueGauges(Collector):
     """The queue as Redis has it at the moment of the scrape."""
 
-    def __init__(self, queue: JobQueue) -> None:
+    def __init__(self, queue: JobQueue, catalog: Catalog) -> None:
         self.queue = queue
+        self.catalog = catalog
 
     def collect(self) -> Iterator[Metric]:
         try:
@@ -62,6 +64,10 @@ class QueueGauges(Collector):
         yield GaugeMetricFamily("infill_queue_depth", "Jobs that wait", depth)
         yield GaugeMetricFamily("infill_queue_drain_rate", "Jobs that end a second", rate)
         yield GaugeMetricFamily("infill_workers", "Workers that are alive", len(workers))
+        loaded = GaugeMetricFamily("infill_model_workers", "Living workers that have the model", labels=["model"])
+        for model, names in workers_by_model(self.catalog, workers).items():
+            loaded.add_metric([model], len(names))
+        yield loaded
         yield GaugeMetricFamily("infill_seats", "Seats of the living workers", sum(w.seats for w in workers))
 
     def describe(self) -> list[Metric]:

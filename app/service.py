@@ -27,13 +27,14 @@ class Service:
 
 def make_service(settings: ApiSettings) -> Service:
     """Connect nothing yet. Raises BadModel for a catalog that cannot be used."""
+    catalog = load_catalog(settings.catalog)
     queue = JobQueue(connect_api(settings.redis_url), settings)
     return Service(
         settings=settings,
-        catalog=load_catalog(settings.catalog),
+        catalog=catalog,
         queue=queue,
         changes=Changes(settings.redis_url),
-        metrics=Metrics(queue),
+        metrics=Metrics(queue, catalog),
         decoders=anyio.CapacityLimiter(settings.decode_threads),
     )
 

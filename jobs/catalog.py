@@ -1,13 +1,14 @@
 """The models and noise schedulers that can be asked for by name."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength
+from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 SCHEDULERS: dict[str, str] = {
     "ddim": "DDIM (Song et al. 2021), deterministic",
@@ -53,6 +54,11 @@ class Catalog(Record):
             return self.models[name]
         except KeyError:
             raise UnknownModel(f"There is no model {name!r}. Known models: {', '.join(self.models)}.") from None
+
+
+def workers_by_model(catalog: Catalog, workers: Sequence[WorkerPresence]) -> dict[str, list[str]]:
+    """Each model's name, and the names of those of ``workers`` that have it loaded."""
+    return {name: [worker.name for worker in workers if name in worker.models] for name in catalog.models}
 
 
 def load_catalog(path: str | None = None) -> Catalog:

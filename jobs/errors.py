@@ -134,10 +134,10 @@ class StoreUnavailable(Refused):
 
 
 class NoWorker(Refused):
-    """No worker is alive to take jobs up; they wait."""
+    """A model has no living worker that could take its jobs up; they wait."""
 
     code = "no_worker"
-    title = "No worker is alive"
+    title = "A model has no worker"
 
 
 class JobError(InfillError):

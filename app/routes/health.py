@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.examples import problems
 from app.problems import problem_response
 from app.service import ServiceDep
+from jobs.catalog import workers_by_model
 from jobs.errors import NoWorker, Refused
 from jobs.schema import Record
 
@@ -36,10 +37,11 @@ async def healthz() -> Health:
     responses=problems("no_worker", "store_full", "store_unavailable"),
 )
 def readyz(request: Request, service: ServiceDep) -> Readiness | Response:
-    """A 503 while Redis is away or nearly full, no worker is alive, or the queue is at its limit (`queue_full`)."""
+    """A 503 while Redis is away or nearly full, a model has no worker, or the queue is at its limit (`queue_full`)."""
     workers = service.queue.store.workers()
-    if not workers:
-        raise NoWorker("No worker is alive. Jobs are accepted and wait for one.", 5)
+    if missing := [name for name, living in workers_by_model(service.catalog, workers).items() if not living]:
+        named = ", ".join(missing)
+        raise NoWorker(f"No living worker has model {named}. Jobs for it are accepted, and wait for one.", 5)
     try:
         service.queue.check_room()
     except Refused as error:

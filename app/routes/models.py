@@ -5,7 +5,7 @@ from pydantic import Field
 
 from app.examples import problems
 from app.service import ServiceDep
-from jobs.catalog import ModelEntry
+from jobs.catalog import ModelEntry, workers_by_model
 from jobs.schema import Record
 
 router = APIRouter(prefix="/v1/models", tags=["catalog"])
@@ -33,8 +33,7 @@ class ModelsView(Record):
 @router.get("", summary="List the models", responses=problems("store_unavailable"))
 def models(service: ServiceDep) -> ModelsView:
     """Each model with the defaults of a request that names it, and the workers that have it loaded."""
-    living = service.queue.store.workers()
-    loaded = {name: [worker.name for worker in living if name in worker.models] for name in service.catalog.models}
+    loaded = workers_by_model(service.catalog, service.queue.store.workers())
     return ModelsView(
         models=[
             _view(name, entry, name == service.catalog.default, loaded[name])
