@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import logs, problems
 from app.middleware import RequestContext
@@ -30,7 +31,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         settings = ApiSettings()
         logs.configure(settings.log_level)
     service = make_service(settings)
-    app = FastAPI(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
+    app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
     app.state.service = service
     app.add_middleware(RequestContext, metrics=service.metrics)
     problems.install(app)

@@ -127,6 +127,16 @@ async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) 
     assert not re.findall(r"https?:|@import|url\(|(?:src|href)=\"//", response.text)
 
 
+async def test_the_openapi_pages_need_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    for address in ("/docs", "/redoc"):
+        page = (await client.get(address)).text
+        sources = re.findall(r"(?:src|href)=[\"']([^\"']+)[\"']", page)
+        assert sources
+        for source in sources:
+            assert source.startswith("/static-offline-docs/")
+            assert (await client.get(source)).status_code == 200
+
+
 async def test_the_openapi_page_has_examples_of_requests_jobs_and_problems(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     responses = paths["/v1/inpaint"]["post"]["responses"]
