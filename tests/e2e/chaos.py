@@ -77,7 +77,7 @@ class Chaos:
     def submit(self) -> None:
         """Try, as a careful client does, with one idempotency key until there is an answer."""
         key = f"{self.seed}-{len(self.accepted)}-{self.random.random()}"
-        steps = str(self.random.randint(1, 5))
+        steps = str(self.random.randint(1, 10))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             answer = self._post(self.photo, {"num_inference_steps": steps, "seed": "1"}, key)
@@ -99,7 +99,7 @@ class Chaos:
     def kill(self) -> None:
         if living := self._living():
             self.tally["workers killed"] += 1
-            self.fleet.kill(self.random.choice(living))
+            self.fleet.kill(self._busiest(living))
 
     def drain(self) -> None:
         if living := self._living():
@@ -109,7 +109,7 @@ class Chaos:
     def freeze(self) -> None:
         """Longer than the lease, so that others take its jobs."""
         if living := self._living():
-            name = self.random.choice(living)
+            name = self._busiest(living)
             self.tally["workers frozen"] += 1
             self.fleet.named[name].send(signal.SIGSTOP)
             self.frozen.append((name, time.monotonic() + LEASE_S + 2))
@@ -120,6 +120,13 @@ class Chaos:
                 self.frozen.remove((name, due))
                 if process := self.fleet.named.get(name):
                     process.send(signal.SIGCONT)
+
+    def _busiest(self, living: list[str]) -> str:
+        """The worker that says it has most jobs, so that the fault hurts; any one while nobody answers."""
+        with suppress(httpx.TransportError):
+            jobs = self.fleet.at_work()
+            return max(living, key=lambda name: len(jobs.get(name, [])))
+        return self.random.choice(living)
 
     def _living(self) -> list[str]:
         frozen = {name for name, _ in self.frozen}
