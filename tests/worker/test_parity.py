@@ -113,6 +113,13 @@ def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(
         assert difference(state.latents, oracle(in_channels, wanted, pixels)) < TOLERANCE
 
 
+def test_guidance_between_equal_prompts_is_not_computed_twice_and_changes_nothing() -> None:
+    wanted = parameters("ddim", 1.0, guidance=4.0).model_copy(update={"prompt": "", "negative_prompt": ""})
+    (state,) = run_alone(family(9, "ddim"), wanted, canvas())
+    assert not state.key.guided
+    assert difference(state.latents, oracle(9, wanted, canvas())) < TOLERANCE
+
+
 def test_image_k_of_n_uses_seed_plus_k() -> None:
     model = family(9, "ddim")
     together = run_alone(model, parameters("ddim", 1.0, seed=5, n=2), canvas())

@@ -44,7 +44,8 @@ class StableDiffusion:
     @torch.inference_mode()
     def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
         clock("text_encode")
-        guided = parameters.guidance_scale > 1
+        # u + scale * (c - u) is u where both prompts are the same: half the work for the same image
+        guided = parameters.guidance_scale > 1 and parameters.prompt != parameters.negative_prompt
         text, negative_text = self.pipeline.encode_prompt(
             parameters.prompt, self.device, 1, guided, parameters.negative_prompt
         )
