@@ -1,0 +1,105 @@
+"""The embedded model as it lies in the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from safetensors import safe_open
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from worker.training.attribution import known_files
+from worker.training.sample import Sampling, paint
+
+POCKET = Path(__file__).parents[2] / "worker/pocket"
+MODEL = POCKET / "model"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StableDiffusionInpaintPipeline:
+    return StableDiffusionInpaintPipeline.from_pretrained(str(MODEL), dtype=torch.float32, local_files_only=True)
+
+
+def _picture() -> tuple[torch.Tensor, torch.Tensor]:
+    """A sky over grass, 128 px, with a hole across the horizon."""
+    image = torch.empty(1, 3, 128, 128)
+    image[..., :64, :] = torch.tensor([-0.2, 0.3, 0.8]).view(1, 3, 1, 1)
+    image[..., 64:, :] = torch.tensor([-0.5, 0.2, -0.7]).view(1, 3, 1, 1)
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[..., 36:92, 44:100] = 1
+    return image, mask
+
+
+def test_it_weighs_at_most_24_mb() -> None:
+    assert sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()) <= 24_000_000
+
+
+def test_every_weight_is_fp16_and_finite() -> None:
+    files = list(MODEL.rglob("*.safetensors"))
+    assert {path.parent.name for path in files} == {"unet", "vae", "text_encoder"}
+    for path in files:
+        with safe_open(path, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                tensor = weights.get_tensor(name)
+                assert not tensor.is_floating_point() or tensor.dtype == torch.float16, name
+                assert tensor.isfinite().all(), name
+
+
+def test_it_loads_as_a_diffusers_inpaint_pipeline_of_stock_parts(pipeline: StableDiffusionInpaintPipeline) -> None:
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, pipeline.scheduler)
+    stock = (UNet2DConditionModel, AutoencoderTiny, CLIPTextModel, CLIPTokenizer, DDIMScheduler)
+    assert [type(part) for part in parts] == list(stock)
+    assert pipeline.safety_checker is None
+
+
+def test_channel_counts_say_concat(pipeline: StableDiffusionInpaintPipeline) -> None:
+    latent_channels = pipeline.vae.config.latent_channels
+    assert pipeline.unet.config.in_channels == 2 * latent_channels + 1
+    assert pipeline.unet.config.out_channels == latent_channels
+    assert pipeline.vae_scale_factor == 8
+
+
+def test_the_scheduler_starts_from_pure_noise(pipeline: StableDiffusionInpaintPipeline) -> None:
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert float(pipeline.scheduler.alphas_cumprod[-1]) == pytest.approx(0.0, abs=1e-6)
+    pipeline.scheduler.set_timesteps(20)
+    assert int(pipeline.scheduler.timesteps[0]) == 999
+
+
+def test_a_round_trip_through_the_vae_keeps_the_picture(pipeline: StableDiffusionInpaintPipeline) -> None:
+    image, _ = _picture()
+    with torch.inference_mode():
+        back = pipeline.vae.decode(pipeline.vae.encode(image).latents).sample
+    assert float((back - image).abs().mean()) < 0.08
+
+
+def test_it_fills_a_hole_better_than_the_mean_colour_and_leaves_the_rest(
+    pipeline: StableDiffusionInpaintPipeline,
+) -> None:
+    image, mask = _picture()
+    painted = paint(pipeline, image * (1 - mask), mask, Sampling(steps=8))
+    hole = mask.expand_as(image).bool()
+    mean = image[~hole].view(3, -1).mean(1).view(1, 3, 1, 1).expand_as(image)
+    assert torch.equal(painted[~hole], image[~hole])
+    assert (painted - image)[hole].square().mean() < 0.5 * (mean - image)[hole].square().mean()
+
+
+def test_the_same_seed_paints_the_same_picture(pipeline: StableDiffusionInpaintPipeline) -> None:
+    image, mask = _picture()
+    ask = Sampling(prompt="red", steps=2, guidance=2.0, seed=5)
+    first = paint(pipeline, image, mask, ask)
+    assert torch.equal(first, paint(pipeline, image, mask, ask))
+    assert not torch.equal(first, paint(pipeline, image, mask, Sampling(prompt="red", steps=2, guidance=2.0, seed=6)))
+
+
+def test_licence_attribution_and_recipe_lie_beside_it() -> None:
+    assert "Attribution-ShareAlike 4.0" in (POCKET / "LICENSE").read_text()
+    assert "python -m worker.training unet" in (POCKET / "RECIPE.md").read_text()
+
+
+def test_every_photo_it_was_trained_on_is_known_to_the_attribution() -> None:
+    seen = set((POCKET / "trained_on.txt").read_text().split())
+    assert seen
+    assert seen <= known_files((POCKET / "ATTRIBUTION").read_text())
