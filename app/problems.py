@@ -8,12 +8,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
 from jobs import errors
+from jobs.connection import is_away
 from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
 from jobs.schema import JobProblem
 
@@ -84,7 +83,7 @@ def translate(error: RedisError) -> InfillError:
     """What an error of Redis means to a caller."""
     if isinstance(error, OutOfMemoryError):
         return StoreFull("Redis has no memory left; pictures expire with time.", 5)
-    if isinstance(error, RedisConnectionError | RedisTimeoutError) or str(error).startswith(("MISCONF", "READONLY")):
+    if is_away(error):
         return StoreUnavailable("Redis does not answer. Jobs that were accepted are safe; try again.", 2)
     return InfillError("An error that was not expected. It has been logged under this request id.")
 

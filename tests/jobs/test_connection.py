@@ -1,9 +1,15 @@
 """What the address of Redis may look like. That the clients work is shown with real servers, in ``tests/e2e``."""
 
-import pytest
-from redis.connection import SSLConnection
+from collections.abc import Callable
+from pathlib import Path
 
-from jobs.connection import SentinelService, connect_api, connect_worker
+import pytest
+from redis import Redis
+from redis.connection import SSLConnection
+from redis.exceptions import RedisError
+
+from jobs.connection import SentinelService, connect_api, connect_worker, is_away
+from tests.redis_server import RedisServer
 
 
 def test_a_sentinel_url_names_the_sentinels_the_service_and_the_database() -> None:
@@ -56,3 +62,27 @@ def test_an_address_that_cannot_be_used_stops_the_start_without_showing_the_pass
     with pytest.raises(ValueError) as raised:
         connect_api(url)
     assert "secret" not in str(raised.value)
+
+
+def test_a_redis_that_takes_no_writes_is_away_and_one_that_refuses_a_command_is_not(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, options={"min-replicas-to-write": 1})
+    server.start()
+    try:
+        with Redis.from_url(server.url) as client:
+            assert is_away(error_of(lambda: client.set("a", 1)))
+            assert is_away(error_of(client.pipeline().set("a", 1).execute))
+            client.config_set("min-replicas-to-write", 0)
+            client.set("a", 1)
+            assert not is_away(error_of(lambda: client.lpush("a", 1)))
+            client.replicaof("127.0.0.1", server.port)
+            assert is_away(error_of(lambda: client.set("a", 1)))
+    finally:
+        server.kill()
+    assert is_away(error_of(lambda: connect_api(server.url).ping()))
+    assert not is_away(ValueError("NOREPLICAS"))
+
+
+def error_of(call: Callable[[], object]) -> RedisError:
+    with pytest.raises(RedisError) as raised:
+        call()
+    return raised.value

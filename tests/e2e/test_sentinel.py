@@ -1,0 +1,126 @@
+"""Redis behind Sentinel: the master dies, or changes places with its replica; the service goes on by itself."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from tests.e2e.sentinel import SentinelGroup, wait_for
+from tests.e2e.stack import Stack, submit
+from tests.e2e.stack import wait_for as wait_for_job
+
+SLOW = {"num_inference_steps": 40, "crop": "off"}
+CHEAP = {"num_inference_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelGroup]:
+    made = SentinelGroup(tmp_path_factory.mktemp("sentinel"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def stack(group: SentinelGroup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The lease is shorter than a failover: what was leased has lapsed when Redis is back."""
+    settings = {"INFILL_LEASE_S": "3", "INFILL_BEAT_S": "0.9", "INFILL_MAINTENANCE_S": "1"}
+    made = Stack(group.url, tmp_path_factory.mktemp("sentinel-stack"), **settings)
+    try:
+        made.start_worker()
+        made.start_api()
+        made.wait_until_ready(240)
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as made:
+        yield made
+
+
+def ask(call: Any) -> httpx.Response:
+    """The answer to one call while Redis may be away: never a hang, never anything but its answer or a 503."""
+    began = time.monotonic()
+    response: httpx.Response = call()
+    assert time.monotonic() - began < 15
+    if not response.is_success:
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable"), response.text
+        assert int(response.headers["retry-after"]) >= 1
+    return response
+
+
+def ended(client: httpx.Client, job_id: str, timeout_s: float = 180) -> dict[str, Any]:
+    """The job once it has ended; 503s in between are waited out."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        answer = ask(lambda: client.get(f"/v1/jobs/{job_id}"))
+        if answer.is_success and (job := answer.json())["ended_at"]:
+            return dict(job)
+        time.sleep(0.1)
+    raise TimeoutError(job_id)
+
+
+def test_the_master_killed_and_its_replica_put_in_its_place_loses_no_job(
+    group: SentinelGroup, stack: Stack, client: httpx.Client
+) -> None:
+    running = submit(client, **SLOW).json()["id"]
+    wait_for_job(client, running, "running")
+    waiting = [submit(client, seed=seed, **CHEAP).json()["id"] for seed in range(9)]
+    master = group.master()
+    group.wait_for_replica(master)
+    master.kill()
+    refused = 0
+    deadline = time.monotonic() + 60
+    while not (answer := ask(lambda: submit(client, **CHEAP))).is_success:
+        refused += 1
+        assert time.monotonic() < deadline, stack.logs()
+        time.sleep(0.2)
+    assert refused
+    assert group.master() is group.other_than(master)
+    jobs = [ended(client, job_id) for job_id in [running, *waiting, answer.json()["id"]]]
+    assert [job["status"] for job in jobs] == ["succeeded"] * len(jobs)
+    assert jobs[0]["attempt"] == 1, "a failover spends no attempt"
+    assert all(client.get(job["images"][0]["url"]).is_success for job in jobs)
+
+
+def test_a_planned_failover_goes_on_with_the_other_server(group: SentinelGroup, client: httpx.Client) -> None:
+    """After the first test one of the servers is dead: it comes back and is made a replica."""
+    master = group.master()
+    replica = group.other_than(master)
+    if replica.process is None:
+        replica.start()
+    wait_for(lambda: group.is_replica(replica))
+    job_ids = [submit(client, seed=seed, **CHEAP).json()["id"] for seed in range(5)]
+    group.wait_for_replica(master)
+    group.fail_over()
+    wait_for(lambda: group.master() is replica)
+    assert [ended(client, job_id)["status"] for job_id in job_ids] == ["succeeded"] * len(job_ids)
+    wait_for(lambda: ask(lambda: client.get("/readyz")).is_success)
+    done = submit(client, {"Prefer": "wait=60"}, **CHEAP).json()
+    assert done["status"] == "succeeded"
+
+
+def test_a_master_without_its_replica_takes_no_writes_and_nothing_is_lost(
+    group: SentinelGroup, stack: Stack, client: httpx.Client
+) -> None:
+    """``min-replicas-to-write``, asking for more replicas than there are."""
+    running = submit(client, **SLOW).json()["id"]
+    wait_for_job(client, running, "running")
+    with Redis.from_url(group.master().url) as connection:
+        connection.config_set("min-replicas-to-write", 5)
+        try:
+            assert ask(lambda: submit(client, **CHEAP)).status_code == 503
+            time.sleep(2)
+        finally:
+            connection.config_set("min-replicas-to-write", 0)
+    job = ended(client, running)
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
+    assert "NOREPLICAS" in stack.workers[0].log.read_text()
