@@ -1,0 +1,59 @@
+"""A fill that goes the service's own way, from the uploaded bytes to the PNG, without a queue."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.catalog import load_catalog
+from jobs.schema import InpaintParameters, JobReport
+from worker.engine import Engine
+from worker.loading import load_models
+from worker.session import Session
+from worker.settings import WorkerSettings
+from worker.stopwatch import Stopwatch
+from worker.task import Task
+
+Pixels = NDArray[np.uint8]
+
+
+def worker_fill(model: str = "pocket", **asked: object) -> Callable[[Pixels, NDArray[np.bool_]], Pixels]:
+    """A function of image and hole (True = repaint) that runs a model of the catalog with its defaults.
+
+    Args:
+        model: a name of the catalog.
+        asked: request fields that differ from the model's defaults.
+    """
+    catalog = load_catalog()
+    entry = catalog.model(model)
+    defaults = {
+        "model": model,
+        "seed": 0,
+        "num_inference_steps": entry.num_inference_steps,
+        "guidance_scale": entry.guidance_scale,
+        "strength": entry.strength,
+        "scheduler": entry.scheduler,
+        "masked_content": entry.masked_content,
+    }
+    parameters = InpaintParameters.model_validate(defaults | asked)
+    family = load_models(catalog, WorkerSettings())[model]
+    session = Session(Engine({model: family}, max_rows=16), codec_threads=1)
+
+    def fill(image: Pixels, hole: NDArray[np.bool_]) -> Pixels:
+        task = Task("bench", parameters, entry, family, Stopwatch(0.0))
+        session.take(task, _png(image), _png(np.where(hole, np.uint8(255), np.uint8(0))))
+        session.run([task])
+        if not isinstance(task.outcome, JobReport):
+            raise RuntimeError(f"the fill failed: {task.outcome}")
+        with Image.open(io.BytesIO(task.images[0])) as result:
+            return np.asarray(result.convert("RGB"))
+
+    return fill
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
