@@ -156,6 +156,6 @@ class Stack:
 
 
 def _public(url: str) -> str:
-    """The URL without its password."""
+    """The URL without its passwords; one may be among the options."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

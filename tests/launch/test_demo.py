@@ -64,7 +64,7 @@ def test_a_named_redis_that_does_not_answer_is_reported_without_its_password(lau
     with socket.socket() as probe:  # bound, but nobody listens
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-        up = launch("up", INFILL_REDIS_URL=f"redis://user:secret@{address}/0")
+        up = launch("up", INFILL_REDIS_URL=f"redis://user:secret@{address}/0?password=secret")
         assert up.wait() == 1
     assert up.said.endswith(f"infill: INFILL_REDIS_URL names redis://{address}/0, which does not answer.\n")
     assert "secret" not in up.said
