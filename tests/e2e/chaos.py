@@ -30,7 +30,7 @@ from tests.redis_server import RedisServer
 WORKERS = 2
 MAX_ATTEMPTS = 8
 SETTLE_S = 240
-FAULT_SHARE = 0.2
+FAULT_SHARE = 0.5
 REFUSALS = (429, 503)
 
 
@@ -62,11 +62,12 @@ class Chaos:
     def run(self, jobs: int) -> None:
         faults = [self.kill, self.drain, self.freeze, self.restart_redis, self.cancel, self.cancel]
         others = [self.garbage, self.sabotage]
-        for _ in range(jobs):
-            self.submit()
+        while len(self.accepted) < jobs:
+            for _ in range(min(self.random.randint(1, 6), jobs - len(self.accepted))):
+                self.submit()
             if self.random.random() < FAULT_SHARE:
                 self.random.choice(faults)()
-            if self.random.random() < FAULT_SHARE / 2:
+            if self.random.random() < FAULT_SHARE / 3:
                 self.random.choice(others)()
             self.thaw()
             self.fleet.start(WORKERS)
@@ -77,7 +78,7 @@ class Chaos:
     def submit(self) -> None:
         """Try, as a careful client does, with one idempotency key until there is an answer."""
         key = f"{self.seed}-{len(self.accepted)}-{self.random.random()}"
-        steps = str(self.random.randint(1, 10))
+        steps = str(self.random.randint(4, 24))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             answer = self._post(self.photo, {"num_inference_steps": steps, "seed": "1"}, key)
