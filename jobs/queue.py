@@ -12,6 +12,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
 
 from jobs import keys
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
@@ -177,6 +178,7 @@ class JobQueue:
                     return False
                 pipeline.multi()
                 job.cancel(pipeline=pipeline)
+                pipeline.hset(job.key, "ended_at", utcformat(now()))  # RQ leaves it empty
                 pipeline.expire(job.key, self.settings.record_ttl_s)  # RQ itself never expires canceled jobs
                 pipeline.execute()
             except WatchError:

@@ -119,6 +119,10 @@ class Stack:
             process.end()
 
 
+def has_ended(job: dict[str, Any]) -> bool:
+    return job["status"] in ("succeeded", "failed", "canceled")
+
+
 def _answers(client: httpx.Client) -> bool:
     try:
         return client.get("/healthz").is_success
@@ -135,11 +139,11 @@ def submit(client: httpx.Client, headers: dict[str, str] | None = None, **fields
 
 def wait_for(client: httpx.Client, job_id: str, *statuses: str, timeout_s: float = 120) -> dict[str, Any]:
     """Poll until the job has one of ``statuses`` (or has ended)."""
-    wanted = set(statuses) or {"succeeded", "failed", "canceled"}
+    wanted = set(statuses)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
-        if job["status"] in wanted:
+        if job["status"] in wanted or (not wanted and has_ended(job)):
             return job
         time.sleep(0.05)
     raise TimeoutError(f"job {job_id} is {job}")

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from tests.e2e.sentinel import SentinelGroup, wait_for
-from tests.e2e.stack import Stack, submit
+from tests.e2e.stack import Stack, has_ended, submit
 from tests.e2e.stack import wait_for as wait_for_job
 
 SLOW = {"num_inference_steps": 40, "crop": "off"}
@@ -62,7 +62,7 @@ def ended(client: httpx.Client, job_id: str, timeout_s: float = 180) -> dict[str
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         answer = ask(lambda: client.get(f"/v1/jobs/{job_id}"))
-        if answer.is_success and (job := answer.json())["ended_at"]:
+        if answer.is_success and has_ended(job := answer.json()):
             return dict(job)
         time.sleep(0.1)
     raise TimeoutError(job_id)

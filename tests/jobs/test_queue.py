@@ -149,6 +149,7 @@ def test_a_canceled_job_leaves_the_queue_and_only_its_record_with_a_lifetime(con
     queue.cancel(job_id)
     queue.cancel(job_id)
     assert queue.job(job_id).get_status() == RqStatus.CANCELED
+    assert queue.job(job_id).ended_at is not None
     assert (queue.depth(), queue.position(job_id)) == (0, None)
     assert 98 <= connection.ttl(f"rq:job:{job_id}") <= 100
     assert connection.keys(f"infill:{job_id}:*") == []
