@@ -115,7 +115,7 @@ def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fl
     assert [job["status"] for job in ended(client, mates)] == ["succeeded"] * 3
 
 
-def next_attempt(client: httpx.Client, job_id: str, attempt: int, timeout_s: float = 90) -> dict[str, Any]:
+def next_attempt(client: httpx.Client, job_id: str, attempt: int, timeout_s: float = 240) -> dict[str, Any]:
     """The job once it runs for the ``attempt``-th time, or has failed."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
