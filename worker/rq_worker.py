@@ -75,12 +75,11 @@ class BatchWorker(SimpleWorker):
 
     def beat(self) -> None:
         """Called by the heartbeat's thread: renew the leases, say that this worker lives."""
-        after_a_gap = self._out_of_touch()
         seats = self.leases.renew(lambda pipeline: self.heartbeat(self.worker_ttl + 60, pipeline=pipeline))
         self.desk.announce([seat.job.id for seat in seats])
+        if self._out_of_touch():  # also where one beat took that long, trying again and again
+            self._back_at = time.monotonic()
         self._beaten_at = time.monotonic()
-        if after_a_gap:
-            self._back_at = self._beaten_at
 
     def _out_of_touch(self) -> bool:
         """Whether no beat has reached Redis for half a lease; a worker that never beat yet has missed none."""

@@ -98,7 +98,13 @@ class SentinelGroup:
     def _sentinel(self, port: int) -> Redis:
         return Redis(host="127.0.0.1", port=port, password=SENTINEL_PASSWORD)
 
-    # ---- what the servers say
+    # ---- the servers
+
+    def set_min_replicas(self, count: int) -> None:
+        """How many replicas a master must have to take writes."""
+        for server in self.servers:
+            with Redis.from_url(server.url) as client:
+                client.config_set("min-replicas-to-write", count)
 
     def is_replica(self, server: RedisServer) -> bool:
         """Whether it copies from another one, and has all of it."""

@@ -90,7 +90,7 @@ class Load:
             self.polls += 1
             if stop.is_set() or (view is not None and has_ended(view.json())):
                 return
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
         thread.start()
         time.sleep(0.5)
     try:
-        with load(nginx.url, callers=4, patient=False) as seen:
+        with load(nginx.url, callers=3, patient=False) as seen:
             time.sleep(2)
             stack.apis[0].send(signal.SIGKILL)
             killed_at = time.monotonic()
@@ -184,7 +184,7 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
         for thread in holding:
             thread.join(90)
         assert len(seen.accepted) > accepted_by_then > 0, "the other replica went on"
-        assert seen.polls > 20
+        assert seen.polls > 10
         assert not [call for call in seen.failed if call[0] == "GET"], "nginx asks the other replica"
         for _, began, end, answer in seen.failed:
             assert began <= killed_at <= end, "a call that the dead replica was not answering failed"
@@ -208,7 +208,7 @@ def test_a_rolling_restart_of_all_workers_under_load_fails_no_request(
     stack: Stack, nginx: Nginx, client: httpx.Client
 ) -> None:
     leaving = stack.workers[:2]
-    with load(nginx.url, callers=3, patient=True) as seen:
+    with load(nginx.url, callers=2, patient=True) as seen:
         for index, old in enumerate(leaving):
             stack.start_worker(INFILL_WORKER_NAME=f"next-{index}")
             stack.wait_for_workers(3, timeout_s=240)
