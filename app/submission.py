@@ -66,9 +66,6 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
     }
     parameters = InpaintParameters.model_validate(settled | given | {"model": name})
     check_scheduler(parameters.scheduler)
-    if int(parameters.num_inference_steps * parameters.strength) < 1:
-        steps, strength = parameters.num_inference_steps, parameters.strength
-        raise InvalidField(f"strength: {strength:g} of {steps} steps is less than one step; raise either.")
     return parameters
 
 

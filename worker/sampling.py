@@ -42,11 +42,13 @@ def new_scheduler(name: str, loaded: SchedulerMixin) -> SchedulerMixin:
 def begin(scheduler: SchedulerMixin, steps: int, strength: float, device: torch.device) -> torch.Tensor:
     """Set the scheduler to the last ``int(steps * strength)`` of ``steps`` steps, as diffusers' ``get_timesteps``.
 
+    At least one step is run, where diffusers refuses.
+
     Returns:
         The timesteps that will be run, (N,); N is a multiple of the scheduler's order.
     """
     scheduler.set_timesteps(steps, device=device)
-    skipped = (steps - min(int(steps * strength), steps)) * scheduler.order
+    skipped = (steps - max(1, min(int(steps * strength), steps))) * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(skipped)
     timesteps: torch.Tensor = scheduler.timesteps[skipped:]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.e2e.stack import MASK, PHOTO, submit, wait_for
 
-FAST = {"num_inference_steps": 3, "seed": 1}
+FAST = {"num_inference_steps": 3, "strength": 1, "seed": 1}
 
 
 def png(pixels: np.ndarray, **options: Any) -> bytes:
@@ -86,7 +86,7 @@ def test_n_images_have_n_seeds_and_differ(client: httpx.Client) -> None:
     assert job["seeds"] == [1, 2]
     first, second = (result_of(client, job, index) for index in (0, 1))
     assert first != second
-    alone = submit(client, {"Prefer": "wait=60"}, num_inference_steps=3, seed=2).json()
+    alone = submit(client, {"Prefer": "wait=60"}, num_inference_steps=3, strength=1, seed=2).json()
     difference = pixels_of(second).astype(int) - pixels_of(result_of(client, alone)).astype(int)
     assert np.abs(difference).max() <= 1
 

@@ -120,6 +120,11 @@ def test_guidance_between_equal_prompts_is_not_computed_twice_and_changes_nothin
     assert difference(state.latents, oracle(9, wanted, canvas())) < TOLERANCE
 
 
+def test_at_least_one_step_is_run() -> None:
+    (state,) = run_alone(family(9, "ddim"), parameters("ddim", 0.01), canvas())
+    assert state.steps == 1
+
+
 def test_image_k_of_n_uses_seed_plus_k() -> None:
     model = family(9, "ddim")
     together = run_alone(model, parameters("ddim", 1.0, seed=5, n=2), canvas())
