@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -15,8 +16,14 @@ logger = logging.getLogger("infill.api")
 RECONNECT_S = 0.5
 
 
+@dataclass(frozen=True, eq=False)
+class Waiter:
+    event: asyncio.Event
+    end_only: bool
+
+
 class Changes:
-    """Hands the notices on ``keys.CHANGES`` to local waiters.
+    """Hands the notices on ``keys.CHANGES`` and ``keys.ENDS`` to local waiters.
 
     A notice is a hint: it can be lost while Redis restarts, so waiters also look by themselves now and then.
     """
@@ -24,18 +31,18 @@ class Changes:
     def __init__(self, redis_url: str) -> None:
         self.redis_url = redis_url
         self.closing = False
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._waiters: dict[str, set[Waiter]] = {}
 
     @contextmanager
-    def listen(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at every change of the job; the waiter clears it."""
-        event = asyncio.Event()
-        self._waiters.setdefault(job_id, set()).add(event)
+    def listen(self, job_id: str, end_only: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set at every change of the job, or only at its end; the waiter clears it."""
+        waiter = Waiter(asyncio.Event(), end_only)
+        self._waiters.setdefault(job_id, set()).add(waiter)
         try:
-            yield event
+            yield waiter.event
         finally:
             waiters = self._waiters[job_id]
-            waiters.discard(event)
+            waiters.discard(waiter)
             if not waiters:
                 del self._waiters[job_id]
 
@@ -74,17 +81,18 @@ class Changes:
             connect_listener(self.redis_url) as client,
             client.pubsub(ignore_subscribe_messages=True) as pubsub,
         ):
-            await pubsub.subscribe(keys.CHANGES)
+            await pubsub.subscribe(keys.CHANGES, keys.ENDS)
             self._wake_all()  # something may have changed while nobody listened
             while not self.closing:
                 message = await pubsub.get_message(timeout=5)
                 if message and message["type"] == "message":
-                    self._wake(message["data"].decode())
+                    self._wake(message["data"].decode(), ended=message["channel"].decode() == keys.ENDS)
 
-    def _wake(self, job_id: str) -> None:
-        for event in self._waiters.get(job_id, ()):
-            event.set()
+    def _wake(self, job_id: str, ended: bool) -> None:
+        for waiter in self._waiters.get(job_id, ()):
+            if ended or not waiter.end_only:
+                waiter.event.set()
 
     def _wake_all(self) -> None:
         for job_id in self._waiters:
-            self._wake(job_id)
+            self._wake(job_id, ended=True)

@@ -15,12 +15,16 @@ async def look(service: Service, job_id: str) -> JobView:
     return await anyio.to_thread.run_sync(view_job, service.queue, job_id)
 
 
-async def watch(service: Service, job_id: str, until: float | None = None) -> AsyncIterator[JobView]:
+async def watch(
+    service: Service, job_id: str, until: float | None = None, end_only: bool = False
+) -> AsyncIterator[JobView]:
     """The job now and after each change, up to its end, to ``until`` (by ``time.monotonic``) or to the API's own end.
+
+    With ``end_only`` its steps go by unseen: looking at each of them would cost more than the rest of the call.
 
     A lost notice costs ``poll_s``. The last view is the latest there is.
     """
-    with service.changes.listen(job_id) as event:
+    with service.changes.listen(job_id, end_only) as event:
         while True:
             view = await look(service, job_id)
             yield view
@@ -32,7 +36,7 @@ async def watch(service: Service, job_id: str, until: float | None = None) -> As
 
 async def wait_for_end(service: Service, request: Request, job_id: str, wait_s: float) -> JobView:
     """The job when it has ended, or as it is after ``wait_s`` or when the caller has gone: then nobody reads it."""
-    async for view in watch(service, job_id, time.monotonic() + wait_s):
+    async for view in watch(service, job_id, time.monotonic() + wait_s, end_only=True):
         latest = view
         if await request.is_disconnected():
             break

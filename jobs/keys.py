@@ -1,7 +1,10 @@
 """Every Redis key that is ours. RQ's own keys begin with ``rq:``."""
 
 CHANGES = "infill:changes"
-"""Pub/sub channel: the id of each job that started, stepped or ended."""
+"""Pub/sub channel: the id of each job that started or stepped."""
+
+ENDS = "infill:ends"
+"""Pub/sub channel: the id of each job that ended."""
 
 ENDED = "infill:ended"
 """List of the times (unix seconds) at which the latest jobs ended, newest first: the measured drain rate."""

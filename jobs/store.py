@@ -70,7 +70,7 @@ class Store:
             pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id), keys.caller(job_id))
             pipeline.lpush(keys.ENDED, time.time())
             pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
-            pipeline.publish(keys.CHANGES, job_id)
+            pipeline.publish(keys.ENDS, job_id)
             pipeline.execute()
 
     def drain_rate(self) -> float:

@@ -16,6 +16,8 @@ def _load_sd(name: str, folder: Path, dtype: torch.dtype, device: torch.device) 
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(
         folder, dtype=dtype, local_files_only=True, safety_checker=None, requires_safety_checker=False
     )
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.channels_last)  # convolutions then need no reordering of the activations
     return StableDiffusion(name, pipeline.to(device))
 
 

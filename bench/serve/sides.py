@@ -1,0 +1,145 @@
+"""The servers that are compared, each with its own way to be asked. All listen on loopback only."""
+
+import base64
+import os
+import signal
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from bench.serve.workload import Case
+from bench.service import running_service
+from launch import ports
+from launch.process import Process, tail
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 5.0
+LONGEST_WAIT_S = 600
+AS_THE_PIPELINE = {"strength": "1", "guidance_scale": "1", "scheduler": "ddim", "masked_content": "original"}
+"""What the baselines run, whatever the catalog says of the model: every step, from noise, without guidance."""
+
+
+class Side(ABC):
+    """One server. Between its turns it is paused, if it is not idle by itself then."""
+
+    name: str
+    label: str
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
+        """One request; returns the PNG. Raises httpx.HTTPError."""
+
+    def pause(self) -> None:  # noqa: B027  # most have nothing to do
+        """Called at the end of a turn."""
+
+    def resume(self) -> None:  # noqa: B027
+        """Called before a turn."""
+
+
+class Infill(Side):
+    name, label = "a", "Infill"
+
+    async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
+        headers = {"Accept": "image/png", "Prefer": f"wait={LONGEST_WAIT_S}"}
+        fields = _fields(case) | AS_THE_PIPELINE
+        answer = await client.post(f"{self.url}/v1/inpaint", files=_files(case), data=fields, headers=headers)
+        if answer.raise_for_status().status_code != httpx.codes.OK:
+            raise httpx.ReadTimeout(f"no image within {LONGEST_WAIT_S} s")
+        return answer.content
+
+
+class Naive(Side):
+    name, label = "b", "FastAPI + pipeline + lock"
+
+    async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
+        answer = await client.post(f"{self.url}/inpaint", files=_files(case), data=_fields(case))
+        return answer.raise_for_status().content
+
+
+class Batched(Side):
+    name, label = "c", "the same with LitServe's batching"
+
+    def __init__(self, url: str, process: Process) -> None:
+        super().__init__(url)
+        self.process = process
+
+    async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
+        files = {name: base64.b64encode(data).decode() for name, data in _files(case).items()}
+        answer = await client.post(f"{self.url}/inpaint", json=files | _fields(case))
+        return answer.raise_for_status().content
+
+    def pause(self) -> None:
+        """LitServe's loop looks at its queue every millisecond: it would take time from the others' turns."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+
+def _files(case: Case) -> dict[str, bytes]:
+    return {"image": case.image, "mask": case.mask}
+
+
+def _fields(case: Case) -> dict[str, str]:
+    return {"prompt": case.prompt, "seed": str(case.seed), "num_inference_steps": str(case.steps)}
+
+
+@contextmanager
+def running_sides(names: str, log_dir: Path, batch: int, wait_ms: float) -> Iterator[list[Side]]:
+    """Start the sides named by their letters, all at once; they wait for their turns."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        sides: list[Side] = []
+        for name in names:
+            if name == "a":
+                sides.append(Infill(stack.enter_context(running_service())))
+            elif name == "b":
+                sides.append(Naive(stack.enter_context(_baseline("naive", [], log_dir))[0]))
+            else:
+                options = ["--batch", str(batch), "--wait-ms", str(wait_ms)]
+                side = Batched(*stack.enter_context(_baseline("batched", options, log_dir)))
+                side.pause()
+                sides.append(side)
+        yield sides
+
+
+@contextmanager
+def _baseline(module: str, options: list[str], log_dir: Path) -> Iterator[tuple[str, Process]]:
+    port = ports.reserve_any("127.0.0.1")
+    log = log_dir / f"{module}.log"
+    command = [sys.executable, "-m", f"bench.baselines.{module}", "--port", str(port.number), *options]
+    process = Process(command, {}, log)
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port.number}", process, log)
+        yield f"http://127.0.0.1:{port.number}", process
+    finally:
+        _end_all(process)
+        port.release()
+
+
+def _wait_until_ready(url: str, process: Process, log: Path) -> None:
+    """LitServe calls it /health, and answers 503 until its worker has loaded the model."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.alive:
+        with suppress(httpx.HTTPError):
+            if any(httpx.get(url + path, timeout=5, trust_env=False).is_success for path in ("/healthz", "/health")):
+                return
+        time.sleep(0.2)
+    raise SystemExit(f"The server at {url} {process.ending}, not ready:\n{tail(log)}")
+
+
+def _end_all(process: Process) -> None:
+    """The process and, as LitServe's workers outlive it, everything in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
+    process.end(STOP_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
