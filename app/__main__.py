@@ -6,10 +6,10 @@ from types import FrameType
 
 import uvicorn
 
-from app import logs
 from app.changes import Changes
 from app.main import create_app
 from app.settings import ApiSettings
+from jobs.logs import configure_logs
 
 
 class Server(uvicorn.Server):
@@ -33,7 +33,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     settings = ApiSettings()
-    logs.configure(settings.log_level)
+    configure_logs(settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

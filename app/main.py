@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from app import logs, problems
+from app import problems
 from app.middleware import RequestContext
 from app.routes import health, inpaint, jobs, metrics, models, page, schedulers, workers
 from app.routes import problems as problem_kinds
 from app.service import Service, make_service
 from app.settings import ApiSettings
+from jobs.logs import configure_logs
 
 DESCRIPTION = """\
 Upload a photo and a mask; get the photo back with only the masked part repainted.
@@ -29,7 +30,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """
     if settings is None:
         settings = ApiSettings()
-        logs.configure(settings.log_level)
+        configure_logs(settings.log_level)
     service = make_service(settings)
     app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
     app.state.service = service

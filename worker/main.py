@@ -9,7 +9,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.catalog import load_catalog
 from jobs.connection import connect_worker
-from jobs.logs import configure_logging
+from jobs.logs import configure_logs
 from jobs.store import Store
 from worker.desk import Desk
 from worker.engine import Engine
@@ -23,7 +23,7 @@ log = logging.getLogger("worker")
 
 def main() -> int:
     """Run until asked to stop. Returns the exit code: 0 after a stop that was asked for, else 1."""
-    configure_logging()
+    configure_logs()
     settings = WorkerSettings()
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
