@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -112,6 +113,16 @@ def test_the_file_is_valid(nginx: Nginx) -> None:
     checked = nginx.check()
     assert checked.returncode == 0, checked.stderr
     assert "[warn]" not in checked.stderr
+
+
+def test_both_workers_are_listed_with_what_they_have(client: httpx.Client) -> None:
+    workers = client.get("/v1/workers").json()["workers"]
+    assert [(worker["name"], worker["models"]) for worker in workers] == [("w0", ["pocket"]), ("w1", ["pocket"])]
+    for worker in workers:
+        assert worker["seats"] == 8
+        assert (worker["device_memory_bytes"] > 0) == (worker["device"] != "cpu")
+        age = datetime.now(UTC) - datetime.fromisoformat(worker["last_beat_at"])
+        assert 0 <= age.total_seconds() < 10
 
 
 def test_a_job_submitted_on_one_replica_is_polled_on_the_other(stack: Stack, client: httpx.Client) -> None:
