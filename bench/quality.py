@@ -1,5 +1,6 @@
 """Inpainting quality on the development photos: the pocket model beside four classical fills.
 
+The pocket model runs the service's own way, at its catalog defaults and, for comparison, from pure noise.
 `python -m bench.quality` prints PSNR in the hole, SSIM over its bounding box and the VGG-HED distance of the picture,
 each a mean over the photos, and writes a contact sheet. PSNR rewards blur: read it beside the other two.
 """
@@ -19,14 +20,14 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionInpaintPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
-from worker.training.sample import Sampling, paint
+from bench.machine import describe
+from bench.through_worker import worker_fill
 
 Pixels = NDArray[np.uint8]
 Hole = NDArray[np.bool_]
@@ -86,19 +87,6 @@ def navier_stokes(image: Pixels, hole: Hole) -> Pixels:
 def biharmonic(image: Pixels, hole: Hole) -> Pixels:
     filled = inpaint_biharmonic(image, hole, channel_axis=2)
     return np.asarray((np.clip(filled, 0, 1) * 255).round(), dtype=np.uint8)
-
-
-def pocket_fill(folder: Path, ask: Sampling) -> Fill:
-    """The pocket model alone, in fp32, on the whole square."""
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(str(folder), dtype=torch.float32)
-
-    def fill(image: Pixels, hole: Hole) -> Pixels:
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).unsqueeze(0).float().div(127.5).sub(1)
-        painted = paint(pipeline, pixels, torch.from_numpy(hole)[None, None].float(), ask)[0]
-        rounded = painted.add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
-        return np.where(hole[..., None], rounded, image)
-
-    return fill
 
 
 class VggHed:
@@ -177,7 +165,7 @@ def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) 
         cases = load_cases(folder, kind, size_px)
         coverage = np.mean([case.hole.mean() for case in cases])
         print(f"\n{size_px} px, {kind} ({coverage:.1%}), {len(cases)} photos")
-        print(f"{'method':16}{'PSNR':>8}{'SSIM':>8}{'VGG-HED':>9}{'ms':>7}")
+        print(f"{'method':18}{'PSNR':>8}{'SSIM':>8}{'VGG-HED':>9}{'ms':>7}")
         rows = [[case.image, np.where(case.hole[..., None], 255, case.image).astype(np.uint8)] for case in cases]
         for name, fill in methods.items():
             scores = []
@@ -186,7 +174,7 @@ def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) 
                 row.append(fill(case.image, case.hole))
                 scores.append(score(case, row[-1], metric, 1000 * (time.perf_counter() - begun)))
             mean = mean_score(scores)
-            print(f"{name:16}{mean.psnr:8.2f}{mean.ssim:8.4f}{mean.vgg_hed:9.4f}{mean.ms:7.0f}", flush=True)
+            print(f"{name:18}{mean.psnr:8.2f}{mean.ssim:8.4f}{mean.vgg_hed:9.4f}{mean.ms:7.0f}", flush=True)
         contact_sheet(rows, sheets / f"quality-{size_px}-{kind}.png")
 
 
@@ -202,19 +190,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="256, 512")
-    parser.add_argument("--model", type=Path, default=Path("worker/pocket/model"))
     parser.add_argument("--sheets", type=Path, default=Path("var/quality"), help="where contact sheets go")
     parser.add_argument("--only-pocket", action="store_true", help="leave the classical fills out")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    sampling = Sampling("", chosen.steps, chosen.guidance, chosen.strength, chosen.seed)
+    print(describe())
     methods = {} if chosen.only_pocket else dict(CLASSICAL)
-    methods["pocket"] = pocket_fill(chosen.model, sampling)
+    methods["pocket"] = worker_fill()
+    methods["pocket from noise"] = worker_fill(strength=1.0, masked_content="original")
     for size_px in chosen.size:
         measure(chosen.eval, size_px, methods, chosen.sheets)
 
