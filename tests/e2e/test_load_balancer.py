@@ -91,7 +91,7 @@ class Load:
             self.polls += 1
             if stop.is_set() or (view is not None and has_ended(view.json())):
                 return
-            time.sleep(0.05)
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
         for thread in holding:
             thread.join(90)
         assert len(seen.accepted) > accepted_by_then > 0, "the other replica went on"
-        assert seen.polls > 10
+        assert seen.polls > 5
         assert not [call for call in seen.failed if call[0] == "GET"], "nginx asks the other replica"
         for _, began, end, answer in seen.failed:
             assert began <= killed_at <= end, "a call that the dead replica was not answering failed"
