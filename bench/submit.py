@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image
 
 from bench.machine import describe
 from bench.overhead import photo_and_mask, quantile
+from bench.processor import used_s
 from jobs.connection import connect_api
 from launch import ports
 from launch.folder import claim
@@ -101,28 +101,22 @@ async def submit(url: str, files: dict[str, bytes], clients: int, seconds: float
     return len(walls) / (time.perf_counter() - began), walls
 
 
-def processor_s(pid: int) -> float:
-    """Processor time a process has used so far: proc(5), fields 14 and 15 of stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(api: tuple[str, str, int], files: dict[str, bytes], clients: int, chosen: argparse.Namespace) -> str:
     """A line: median of the rounds, and the latencies of all; the first round is a warm-up and not counted."""
-    (url, redis_url, pid), used_s = api, 0.0
+    (url, redis_url, pid), core_s = api, 0.0
     rates, walls = [], []
     with connect_api(redis_url) as connection:
         for index in range(chosen.rounds + 1):
-            before_s = processor_s(pid)
+            before_s = used_s(pid)
             rate, latencies = asyncio.run(submit(url, files, clients, chosen.seconds))
             connection.flushdb()
             if index:
-                used_s += processor_s(pid) - before_s
+                core_s += used_s(pid) - before_s
                 rates.append(rate)
                 walls += latencies
     spread = f"{min(rates):.0f} to {max(rates):.0f}"
     times = ", ".join(f"p{share:g} {quantile(walls, share / 100):.0f} ms" for share in (50, 95, 99))
-    core = f"{1000 * used_s / len(walls):.1f} ms of the core each"
+    core = f"{1000 * core_s / len(walls):.1f} ms of the core each"
     return f"{quantile(rates, 0.5):.0f} accepted/s ({spread} in {len(rates)} rounds), {core}, {times}"
 
 

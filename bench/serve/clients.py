@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from bench.processor import used_by_sessions_s
 from bench.serve.sides import Side
 from bench.serve.workload import Case, outside_changed
 
@@ -24,6 +25,7 @@ class Turn:
     latencies_s: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)  # share of the pixels outside the mask, per answer
     errors: list[str] = field(default_factory=list)
+    processor_s: float = 0.0  # of all the side's processes
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,10 @@ def _run(side: Side, cases: Sequence[Case], play: Callable[[_Turn], Coroutine[An
             return turn
 
     side.resume()
+    before_s = used_by_sessions_s(side.sessions)
     try:
         turn = asyncio.run(run())
+        turn.done.processor_s = used_by_sessions_s(side.sessions) - before_s
     finally:
         side.pause()
     return turn.verify()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from bench.processor import sessions_of_children
 from bench.serve.workload import Case
 from bench.service import running_service
 from launch import ports
@@ -32,6 +33,7 @@ class Side(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.sessions: set[int] = set()  # of its processes
 
     @abstractmethod
     async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
@@ -99,6 +101,7 @@ def running_sides(names: str, log_dir: Path, batch: int, wait_ms: float) -> Iter
     with ExitStack() as stack:
         sides: list[Side] = []
         for name in names:
+            known = sessions_of_children()
             if name == "a":
                 sides.append(Infill(stack.enter_context(running_service())))
             elif name == "b":
@@ -106,8 +109,9 @@ def running_sides(names: str, log_dir: Path, batch: int, wait_ms: float) -> Iter
             else:
                 options = ["--batch", str(batch), "--wait-ms", str(wait_ms)]
                 side = Batched(*stack.enter_context(_baseline("batched", options, log_dir)))
-                side.pause()
                 sides.append(side)
+            sides[-1].sessions = sessions_of_children() - known
+            sides[-1].pause()
         yield sides
 
 
