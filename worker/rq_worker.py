@@ -56,7 +56,7 @@ class BatchWorker(SimpleWorker):
     ) -> None:
         super().__init__(queues, *args, **kwargs)
         self._drain_at: float | None = None
-        self._beaten_at: float | None = None
+        self._beaten_at = time.monotonic()
         self._back_at = -math.inf
         if desk is not None:
             self.desk, self.settings, self.session = desk, desk.settings, desk.session
@@ -82,15 +82,18 @@ class BatchWorker(SimpleWorker):
         self._beaten_at = time.monotonic()
 
     def _out_of_touch(self) -> bool:
-        """Whether no beat has reached Redis for half a lease; a worker that never beat yet has missed none."""
-        return self._beaten_at is not None and time.monotonic() - self._beaten_at > self.settings.lease_s / 2
+        """Whether no beat has reached Redis for half a lease. The announcement at the start counts as the first."""
+        return time.monotonic() - self._beaten_at > self.settings.lease_s / 2
 
     def _leases_look_lapsed(self) -> bool:
         """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed."""
         patience_s = self.settings.lease_s + 2
-        if self._out_of_touch() or time.monotonic() - self._back_at < patience_s:
-            return True
-        return bool(self.connection.info("server")["uptime_in_seconds"] < patience_s)
+        asked_at = time.monotonic()
+        uptime_s = self.connection.info("server")["uptime_in_seconds"]
+        if time.monotonic() - asked_at > self.settings.lease_s / 2:  # this very question waited for a failover
+            self._back_at = time.monotonic()
+        lately = time.monotonic() - self._back_at < patience_s
+        return bool(lately or self._out_of_touch() or uptime_s < patience_s)
 
     def clean_registries(self) -> None:
         """Reclaim dead workers' jobs, once every living worker had the time to renew its leases."""
@@ -324,6 +327,7 @@ class BatchWorker(SimpleWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         assert len(self.queues) == 1, "with several queues RQ pops in a way that can lose a job"
         self.desk.announce([])
+        self._beaten_at = time.monotonic()
         self.pulse.start()
         try:
             return bool(super().work(*args, **kwargs))
