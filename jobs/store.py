@@ -67,7 +67,7 @@ class Store:
     def note_end(self, job_id: str) -> None:
         """A job has ended: forget its inputs, count it for the drain rate, wake whoever waits for it."""
         with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id), keys.caller(job_id))
+            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.caller(job_id))
             pipeline.lpush(keys.ENDED, time.time())
             pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
             pipeline.publish(keys.ENDS, job_id)
@@ -83,7 +83,8 @@ class Store:
     # ---- cancel flags
 
     def flag_cancel(self, job_id: str) -> None:
-        self.connection.set(keys.cancel(job_id), 1, ex=self.settings.input_ttl_s)
+        """The flag outlives the job's end: a worker that had just popped a job as it was canceled must still see it."""
+        self.connection.set(keys.cancel(job_id), 1, ex=self.settings.record_ttl_s)
 
     def canceled(self, job_ids: list[str]) -> set[str]:
         """Those of ``job_ids`` whose cancel flag is set."""

@@ -233,6 +233,9 @@ class BatchWorker(SimpleWorker):
         try:
             self.prepare_job_execution(job, True)
             job.started_at = now()
+            if self.desk.store.canceled([job.id]):  # between the pop and now; its uploads may be gone
+                self._end_canceled(job, execution)
+                return
             self.leases.take(Seat(job, execution, self.desk.begin(job)))
         except Exception as error:
             if is_away(error):  # it was never stepped: the lease lapses and maintenance queues it again
@@ -286,11 +289,14 @@ class BatchWorker(SimpleWorker):
         if not self.leases.still_held(seat):
             self._drop(seat)
             return
-        self._stopped_job_id = seat.job.id
-        seat.job.ended_at = now()
-        self.handle_job_failure(seat.job, self._queue(), exc_string="canceled", execution=seat.execution)
-        self.desk.note_failure("canceled", seat.job.id)
+        self._end_canceled(seat.job, seat.execution)
         self._leave(seat)
+
+    def _end_canceled(self, job: Job, execution: Execution) -> None:
+        self._stopped_job_id = job.id
+        job.ended_at = now()
+        self.handle_job_failure(job, self._queue(), exc_string="canceled", execution=execution)
+        self.desk.note_failure("canceled", job.id)
 
     def _hand_back(self, seat: Seat) -> None:
         """Draining: give the job back at the front of the queue; no attempt is spent."""

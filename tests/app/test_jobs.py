@@ -153,7 +153,7 @@ async def test_a_queued_job_is_canceled_at_once_and_forgotten(
     response = await client.delete(f"/v1/jobs/{job_id}")
     assert (response.status_code, response.json()["status"]) == (200, "canceled")
     assert settler.queue.depth() == 0
-    assert not connection.exists(keys.image(job_id), keys.mask(job_id), keys.cancel(job_id))
+    assert not connection.exists(keys.image(job_id), keys.mask(job_id))
     assert 0 < connection.ttl(f"rq:job:{job_id}") <= 86_400
     assert_problem(await client.get(f"/v1/jobs/{job_id}/images/0"), 409, "job_canceled")
 

@@ -67,12 +67,12 @@ def test_progress_is_merged_and_announced(store: Store, connection: Redis) -> No
     assert store.progress("other") == {}
 
 
-def test_an_end_forgets_inputs_and_flags_but_not_results(store: Store, connection: Redis) -> None:
+def test_an_end_forgets_inputs_but_not_results_and_not_that_it_was_canceled(store: Store, connection: Redis) -> None:
     store.put_inputs("j", b"i", b"m")
     store.put_results("j", [b"r"])
     store.flag_cancel("j")
     store.note_end("j")
-    assert {key.decode() for key in connection.keys("infill:j:*")} == {keys.result("j", 0)}
+    assert {key.decode() for key in connection.keys("infill:j:*")} == {keys.result("j", 0), keys.cancel("j")}
 
 
 def test_the_drain_rate_is_measured_over_the_latest_ends(store: Store, connection: Redis) -> None:
