@@ -27,7 +27,7 @@ Scheduler = Literal["ddim", "ddpm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_ka
 class ModelEntry(Record):
     """A model: its family, where its files are, and the defaults of a request that names it."""
 
-    family: Literal["sd"]
+    family: Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
     source: str = Field(description='"embedded" or a local diffusers folder')
     description: str = ""
     num_inference_steps: Steps
