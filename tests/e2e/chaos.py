@@ -8,6 +8,7 @@ seed decides what is done and in which order; the machine decides what each faul
 import argparse
 import io
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -252,9 +253,10 @@ def main() -> int:
     arguments = parser.parse_args()
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         began = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            print(f"seed {seed} ...", flush=True)
-            tally = run_chaos(seed, arguments.jobs, Path(folder))
+        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
+        print(f"seed {seed} ... logs, kept if it fails: {folder}", flush=True)
+        tally = run_chaos(seed, arguments.jobs, folder)
+        shutil.rmtree(folder)
         told = ", ".join(f"{what} {count}" for what, count in sorted(tally.items()))
         print(f"seed {seed} green in {time.monotonic() - began:.0f} s: {told}", flush=True)
     return 0
