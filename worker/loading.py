@@ -1,10 +1,13 @@
 """Turns catalog entries into loaded models on this worker's device."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
 import transformers
+from diffusers import DiffusionPipeline
 
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import BadModel
@@ -43,7 +46,19 @@ def load_model(name: str, entry: ModelEntry, dtype: torch.dtype, device: torch.d
     folder = EMBEDDED if entry.source == "embedded" else Path(entry.source)
     if not folder.is_dir():
         raise BadModel(f"Model {name!r}: there is no folder {folder}.")
+    kind = FAMILIES[entry.family]
     try:
-        return FAMILIES[entry.family](name, folder, dtype, device)
+        pipeline = read_folder(kind.pipeline_class, folder, dtype, kind.load_options)
+        return kind(name, pipeline.to(device))
     except (OSError, ValueError, KeyError) as error:
         raise BadModel(f"Model {name!r} in {folder} cannot be loaded: {error}") from error
+
+
+def read_folder(
+    pipeline_class: type[DiffusionPipeline], folder: Path, dtype: torch.dtype, without: Mapping[str, Any]
+) -> DiffusionPipeline:
+    pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **without)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module) and all(weight.dim() < 5 for weight in part.parameters()):
+            part.to(memory_format=torch.channels_last)  # convolutions then need no reordering of the activations
+    return pipeline
