@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from app import problems
 from app.middleware import RequestContext
-from app.routes import health, inpaint, jobs, metrics, models, page, schedulers, workers
+from app.routes import health, inpaint, jobs, loras, metrics, models, page, schedulers, workers
 from app.routes import problems as problem_kinds
 from app.service import Service, make_service
 from app.settings import ApiSettings
@@ -37,7 +37,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     app.add_middleware(RequestContext, metrics=service.metrics)
     problems.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
-    for noun in (jobs, models, schedulers, workers, health, metrics, problem_kinds, page):
+    for noun in (jobs, models, loras, schedulers, workers, health, metrics, problem_kinds, page):
         app.include_router(noun.router)
     return app
 

@@ -30,6 +30,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.Crashed: 502,
     errors.ModelUnavailable: 502,
     errors.DeadlineExceeded: 504,
+    errors.BadLora: 422,
     InfillError: 500,
 }
 """Class -> status; a class that is not here has the status of its nearest base."""

@@ -11,6 +11,7 @@ from app.metrics import Metrics
 from app.settings import ApiSettings
 from jobs.catalog import Catalog, load_catalog
 from jobs.connection import connect_api
+from jobs.loras import LoraFolder
 from jobs.queue import JobQueue
 
 
@@ -18,6 +19,7 @@ from jobs.queue import JobQueue
 class Service:
     settings: ApiSettings
     catalog: Catalog
+    loras: LoraFolder
     queue: JobQueue
     changes: Changes
     metrics: Metrics
@@ -32,6 +34,7 @@ def make_service(settings: ApiSettings) -> Service:
     return Service(
         settings=settings,
         catalog=catalog,
+        loras=LoraFolder(settings.lora_dir),
         queue=queue,
         changes=Changes(settings.redis_url),
         metrics=Metrics(queue, catalog),

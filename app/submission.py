@@ -9,9 +9,10 @@ from typing import BinaryIO
 import anyio
 from fastapi import UploadFile
 from fastapi.datastructures import FormData
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Json
 
 from app.examples import FORM
+from app.loras import check_loras
 from app.masks import SettledMask, settle_mask
 from app.service import Service
 from app.settings import ApiSettings
@@ -19,7 +20,7 @@ from app.uploads import check_image, read_file
 from jobs.catalog import Catalog, check_scheduler
 from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
-from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest
+from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 
 FILES = {"image", "mask"}
 
@@ -29,6 +30,7 @@ class InpaintForm(InpaintRequest):
 
     model_config = ConfigDict(json_schema_extra={"example": FORM})
 
+    loras: Json[Loras] = Field((), description='Adapters for this request only: [{"name": "...", "scale": 0.8}, ...]')
     image: UploadFile = Field(description="The photo: PNG, JPEG, WebP or TIFF.")
     mask: UploadFile = Field(description="Of the image's size; mask_mode says how it is read.")
 
@@ -96,7 +98,7 @@ async def submit(
     files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
     caller = caller_of(api_key)
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
-    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, idempotency):
+    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
     mask = await anyio.to_thread.run_sync(_decode, service.settings, files, parameters, limiter=service.decoders)
     return await anyio.to_thread.run_sync(
@@ -111,10 +113,13 @@ def _read(settings: ApiSettings, image: BinaryIO, mask: BinaryIO) -> Files:
     )
 
 
-def _before_decoding(service: Service, idempotency: Idempotency | None) -> Submitted | None:
-    """Answer a repeated request, and refuse one there is no room for, before any pixel is decoded."""
+def _before_decoding(
+    service: Service, parameters: InpaintParameters, idempotency: Idempotency | None
+) -> Submitted | None:
+    """Answer a repeated request, and refuse one with unfit adapters or no room, before any pixel is decoded."""
     if idempotency and (earlier := service.queue.replay(idempotency)):
         return earlier
+    check_loras(service, parameters)
     service.queue.check_room()
     return None
 

@@ -47,6 +47,27 @@ class UnknownModel(RequestError):
     title = "There is no such model"
 
 
+class UnknownLora(RequestError):
+    """The folder of adapters has none of that name."""
+
+    code = "unknown_lora"
+    title = "There is no such adapter"
+
+
+class InvalidLora(RequestError):
+    """The adapter's file cannot be read, or is no LoRA."""
+
+    code = "invalid_lora"
+    title = "The adapter's file cannot be used"
+
+
+class LoraMismatch(RequestError):
+    """The adapter was made for another family, or for layers of other widths than the model's."""
+
+    code = "lora_mismatch"
+    title = "The adapter does not fit the model"
+
+
 class InvalidImage(RequestError):
     """The image file cannot be decoded: not a picture, an unsupported format, or truncated."""
 
@@ -233,6 +254,14 @@ class ModelUnavailable(JobFailure):
 
     code = "model_unavailable"
     title = "The model cannot be loaded"
+    retryable = False
+
+
+class BadLora(JobFailure):
+    """The worker cannot load one of the job's adapters, or it does not fit the model."""
+
+    code = "bad_lora"
+    title = "An adapter cannot be used with the model"
     retryable = False
 
 

@@ -48,6 +48,11 @@ def idempotency(key_digest: str) -> str:
     return f"infill:idempotency:{key_digest}"
 
 
+def widths(source: str) -> str:
+    """The widths of the layers of a model from ``source``, as JSON; written by the workers that have it loaded."""
+    return f"infill:widths:{source}"
+
+
 def presence(worker_name: str) -> str:
     """A living worker's description of itself; expires with its lease."""
     return f"infill:worker:{worker_name}"

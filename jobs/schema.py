@@ -4,7 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 MAX_SEED = 2**32 - 1
 
@@ -25,6 +26,24 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=200)]
 Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+LoraScale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+
+
+class LoraChoice(Record):
+    """A LoRA adapter and how strongly it acts."""
+
+    name: str = Field(min_length=1, max_length=200, description="A name from /v1/loras.")
+    scale: LoraScale = Field(1.0, description="1: as trained; 0: not at all; below 0: the other way.")
+
+
+def _each_once(choices: tuple[LoraChoice, ...]) -> tuple[LoraChoice, ...]:
+    names = [choice.name for choice in choices]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PydanticCustomError("lora_twice", "Each adapter may come once; more than once: {names}", {"names": twice})
+    return choices
+
+
+Loras = Annotated[tuple[LoraChoice, ...], Field(max_length=8), AfterValidator(_each_once)]
 
 
 class Common(Record):
@@ -39,6 +58,7 @@ class Common(Record):
     crop: Crop = Field("auto", description="auto: only the surroundings of the mask are run. off: the whole picture.")
     crop_padding: int = Field(32, ge=0, le=1024, description="Pixels of surroundings taken in around the mask.")
     output_format: OutputFormat = "png"
+    loras: Loras = Field((), description="Adapters for this request only, up to 8, each once.")
 
 
 class InpaintRequest(Common):

@@ -12,6 +12,7 @@ class QueueSettings(BaseSettings):
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, 6.2 or newer")
     queue_name: str = Field("inpaint", description="name of the RQ queue")
     catalog: str | None = Field(None, description="TOML file of models; without one, the catalog that ships")
+    lora_dir: str | None = Field(None, description="folder of .safetensors adapters for loras; none: there are none")
     queue_limit: int = Field(256, ge=1, description="jobs that may wait; the next one is answered 429")
     job_deadline_s: int = Field(300, ge=1, description="a job that runs longer fails with deadline_exceeded")
     max_attempts: int = Field(5, ge=2, description="tries of a job whose worker died, the first included")

@@ -5,13 +5,18 @@ a running job, its cancel flag, and which workers live.
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
+from pydantic import TypeAdapter
 from redis import Redis
 
 from jobs import keys
+from jobs.lora_layers import Width
 from jobs.schema import WorkerPresence
 from jobs.settings import QueueSettings
+
+WIDTHS = TypeAdapter(dict[str, Width])
 
 DRAIN_SAMPLE = 64
 """How many ended jobs the measured drain rate looks back on."""
@@ -117,6 +122,17 @@ class Store:
         if silent:
             self.connection.srem(keys.WORKERS, *silent)
         return [WorkerPresence.model_validate_json(raw) for raw in found if raw is not None]
+
+    # ---- what adapters must fit
+
+    def put_widths(self, source: str, widths: Mapping[str, Width]) -> None:
+        """Make known how wide the layers of a loaded model are; ``source`` is the catalog's."""
+        self.connection.set(keys.widths(source), WIDTHS.dump_json(dict(widths)), ex=self.settings.record_ttl_s)
+
+    def widths(self, source: str) -> dict[str, Width] | None:
+        """As put; None while no worker has loaded a model from ``source``."""
+        raw = cast("bytes | None", self.connection.get(keys.widths(source)))
+        return WIDTHS.validate_json(raw) if raw else None
 
     # ---- room
 

@@ -29,7 +29,6 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
 
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown field": ({"colour": "red"}, "unknown_field", "no field 'colour'. The fields are prompt, "),
-    "loras are not known yet": ({"loras": "x"}, "unknown_field", "'loras'"),
     "field twice": ({"prompt": ["a", "b"]}, "invalid_field", "prompt: sent more than once"),
     "not a number": ({"num_inference_steps": "many"}, "invalid_field", "num_inference_steps: "),
     "out of range": ({"strength": "1.5"}, "invalid_field", "less than or equal to 1"),

@@ -1,0 +1,195 @@
+"""Adapters by their files' headers: names in three ways, families, widths, and files that are none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from jobs.errors import InvalidLora, LoraMismatch, UnknownLora
+from jobs.lora_layers import families_of, layers_of, misfit, width_key
+from jobs.loras import LoraFolder
+
+BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0"
+SD = {
+    "diffusers": {
+        f"unet.{BLOCK}.attn2.to_k.lora_A.weight": (4, 768),
+        f"unet.{BLOCK}.attn2.to_k.lora_B.weight": (320, 4),
+        f"unet.{BLOCK}.attn2.to_out.0.lora_A.weight": (4, 320),
+        f"unet.{BLOCK}.attn2.to_out.0.lora_B.weight": (320, 4),
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight": (4, 768),
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_B.weight": (768, 4),
+    },
+    "older diffusers": {
+        f"unet.{BLOCK}.attn2.processor.to_k_lora.down.weight": (4, 768),
+        f"unet.{BLOCK}.attn2.processor.to_k_lora.up.weight": (320, 4),
+        f"unet.{BLOCK}.attn2.processor.to_out_lora.down.weight": (4, 320),
+        f"unet.{BLOCK}.attn2.processor.to_out_lora.up.weight": (320, 4),
+        "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight": (4, 768),
+        "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.up.weight": (768, 4),
+    },
+    "kohya": {
+        f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_k.lora_down.weight": (4, 768),
+        f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_k.lora_up.weight": (320, 4),
+        f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_k.alpha": (),
+        f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_out_0.lora_down.weight": (4, 320),
+        f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_out_0.lora_up.weight": (320, 4),
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 768),
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight": (768, 4),
+    },
+}
+PEFT = {
+    f"base_model.model.{BLOCK}.attn2.to_k.lora_A.weight": (4, 768),
+    f"base_model.model.{BLOCK}.attn2.to_k.lora_B.weight": (320, 4),
+}
+WIDTHS = {
+    width_key("network", f"{BLOCK.replace('.', '_')}_attn2_to_k"): (768, 320),
+    width_key("network", f"{BLOCK.replace('.', '_')}_attn2_to_out_0"): (320, 320),
+    width_key("text_encoder", "encoder_layers_0_self_attn_q_proj"): (768, 768),
+}
+
+
+def pair(layer: str, inputs: int, outputs: int) -> dict[str, tuple[int, int]]:
+    return {f"{layer}.lora_A.weight": (2, inputs), f"{layer}.lora_B.weight": (outputs, 2)}
+
+
+def write(file: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, file)
+    return file
+
+
+@pytest.mark.parametrize("naming", SD)
+def test_every_naming_is_read_as_the_same_layers(naming: str) -> None:
+    layers = layers_of(SD[naming])
+    assert set(layers) == set(layers_of(SD["diffusers"]))
+    assert {layer.rank for layer in layers} == {4}
+    assert misfit(layers, WIDTHS) is None
+
+
+def test_peft_naming_is_the_networks() -> None:
+    assert layers_of(PEFT) == [layer for layer in layers_of(SD["diffusers"]) if layer.name.endswith("to_k")]
+    bare = {name.removeprefix("base_model.model."): shape for name, shape in PEFT.items()}
+    assert layers_of(bare) == layers_of(PEFT)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "families"),
+    [
+        (f"unet.{BLOCK}.attn2.to_k", 768, ("sd",)),
+        (f"unet.{BLOCK}.attn2.to_k", 1024, ("sd",)),
+        (f"unet.{BLOCK}.attn2.to_k", 2048, ("sdxl",)),
+        (f"unet.{BLOCK}.attn2.to_k", 32, ("sd", "sdxl")),
+        ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", 640, ("sdxl",)),
+        ("transformer.single_transformer_blocks.0.attn.to_q", 3072, ("flux",)),
+        ("lora_unet_double_blocks_0_img_attn_qkv", 3072, ("flux",)),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536, ("sd3",)),
+        ("transformer.transformer_blocks.0.img_mlp.net.2", 12288, ("qwen-image",)),
+        ("transformer.transformer_blocks.0.attn.to_q", 1536, ("flux", "sd3", "qwen-image")),
+        ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, ("sd", "sdxl", "sd3", "flux")),
+    ],
+)
+def test_the_family_is_told_by_names_and_text_width(layer: str, inputs: int, families: tuple[str, ...]) -> None:
+    assert families_of(layers_of(pair(layer, inputs, 64))) == families
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        ({"model.weight": (3, 3)}, "no LoRA weight"),
+        (pair("unet.mid_block.x", 4, 4) | {"unet.mid_block.x.dora_scale": (4,)}, "dora_scale"),
+        ({"unet.mid_block.x.lora_A.weight": (2, 4)}, "only one of A and B"),
+        (pair("unet.mid_block.x", 4, 4) | {"unet.mid_block.x.lora_B.weight": (4, 3)}, "rank 2 and a B of rank 3"),
+        (pair("model.layers.0.q_proj", 4, 4), "no family that is served"),
+        ({}, "no LoRA weights"),
+    ],
+)
+def test_what_is_no_lora_is_refused_with_the_reason(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]], sentence: str
+) -> None:
+    write(tmp_path / "odd.safetensors", shapes)
+    with pytest.raises(InvalidLora, match=f"'odd' cannot be used: .*{sentence}"):
+        LoraFolder(str(tmp_path)).file("odd")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GIF89a" * 20,
+        (2).to_bytes(8, "little") + b"[]",
+        (2**62).to_bytes(8, "little") + b"{}",
+        (13).to_bytes(8, "little") + b'{"a": [1, 2]}',
+        (5).to_bytes(8, "little") + b"\xff\xfe{}}",
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    ],
+)
+def test_bytes_that_are_no_safetensors_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "odd.safetensors").write_bytes(data)
+    with pytest.raises(InvalidLora, match="'odd' cannot be used"):
+        LoraFolder(str(tmp_path)).file("odd")
+
+
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "cut.safetensors", SD["kohya"])
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InvalidLora, match="bytes of weights"):
+        LoraFolder(str(tmp_path)).file("cut")
+
+
+def test_a_file_that_is_replaced_is_read_again(tmp_path: Path) -> None:
+    folder = LoraFolder(str(tmp_path))
+    write(tmp_path / "style.safetensors", pair("unet.mid_block.x", 4, 4))
+    assert folder.file("style").rank == 2
+    write(tmp_path / "style.safetensors", SD["kohya"])
+    assert folder.file("style").rank == 4
+
+
+@pytest.mark.parametrize("name", ["../secret", "sub/inner", "/etc/passwd", "secret.safetensors", "", ".", "SECRET"])
+def test_a_name_leads_to_no_file_outside_the_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "secret.safetensors", SD["kohya"])
+    folder = tmp_path / "loras"
+    (folder / "sub").mkdir(parents=True)
+    write(folder / "sub" / "inner.safetensors", SD["kohya"])
+    write(folder / "style.safetensors", SD["kohya"])
+    with pytest.raises(UnknownLora, match="Known adapters: style"):
+        LoraFolder(str(folder)).file(name)
+
+
+def test_without_a_folder_every_name_is_unknown() -> None:
+    assert LoraFolder(None).paths() == {}
+    with pytest.raises(UnknownLora, match="INFILL_LORA_DIR"):
+        LoraFolder(None).file("style")
+
+
+def test_an_adapter_of_another_family_or_width_is_refused_with_both_named(tmp_path: Path) -> None:
+    file = LoraFolder(str(write(tmp_path / "style.safetensors", SD["diffusers"]).parent)).file("style")
+    file.check_fits("mine", "sd", None)
+    file.check_fits("mine", "sd", WIDTHS)
+    with pytest.raises(LoraMismatch, match="'style' was made for sd; model 'mine' is flux"):
+        file.check_fits("mine", "flux", None)
+    with pytest.raises(LoraMismatch, match="wide in the adapter and 1 -> 2 in the model"):
+        file.check_fits("mine", "sd", dict.fromkeys(WIDTHS, (1, 2)))
+    with pytest.raises(LoraMismatch, match="the model has no layer"):
+        file.check_fits("mine", "sd", {})
+
+
+def test_layers_named_by_the_models_first_code_are_left_to_the_loader() -> None:
+    layers = layers_of(pair("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", 640, 640))
+    assert misfit(layers, WIDTHS) is None
+
+
+def test_the_header_alone_is_read(tmp_path: Path) -> None:
+    """A file whose weights would be 40 TB, as a sparse file: its header says so, and that is all that is looked at."""
+    sides = (2, 2_500_000_000_000)
+    offsets = ([0, 8 * sides[1]], [8 * sides[1], 16 * sides[1]])
+    tensors = {
+        "unet.mid_block.x.lora_A.weight": {"dtype": "F32", "shape": list(sides), "data_offsets": offsets[0]},
+        "unet.mid_block.x.lora_B.weight": {"dtype": "F32", "shape": list(sides[::-1]), "data_offsets": offsets[1]},
+    }
+    header = json.dumps({"__metadata__": {"format": "pt"}, **tensors}).encode()
+    with (tmp_path / "huge.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2**30)
+    with pytest.raises(InvalidLora, match="speaks of 40000000000000 bytes"):
+        LoraFolder(str(tmp_path)).file("huge")
