@@ -13,8 +13,9 @@ from jobs.logs import configure_logs
 from jobs.store import Store
 from worker.desk import Desk
 from worker.engine import Engine
+from worker.inpaint_queue import InpaintQueue
 from worker.loading import load_models
-from worker.rq_worker import BatchWorker, InpaintQueue
+from worker.rq_worker import BatchWorker
 from worker.session import Session
 from worker.settings import WorkerSettings
 

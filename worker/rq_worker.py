@@ -1,7 +1,7 @@
 """RQ's worker as a batch session: RQ hands it one job, it admits more at step boundaries, until none is left.
 
 RQ's loop, registration, retries, results and registries stay untouched and stay the truth for a job's life. All Redis
-traffic of the loop happens in ``_boundary``; every outcome is fenced by ``Leases.still_held``. Rules and reasons:
+traffic of the loop happens in ``_boundary``. How jobs leave is in ``worker/endings.py``. Rules and reasons:
 ``docs/architecture.md``, "The queue".
 """
 
@@ -12,31 +12,24 @@ from types import FrameType
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
-from rq.executions import Execution
 from rq.job import Job
-from rq.job import JobStatus as RqStatus
 from rq.utils import now
 
 from jobs.connection import is_away
-from jobs.errors import DeadlineExceeded, JobFailure
+from jobs.errors import DeadlineExceeded
 from worker.desk import Desk
-from worker.failures import failure_of, problem_of
+from worker.endings import JobEndings
+from worker.failures import failure_of
+from worker.inpaint_queue import InpaintQueue
 from worker.leases import Heartbeat, Leases, Seat
 
 POLL_S = 1
 """How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
 
 
-class InpaintQueue(Queue):
-    """RQ's queue, except that a maintenance lock whose holder was killed is free again after 10 s instead of 899."""
-
-    def acquire_maintenance_lock(self) -> bool:
-        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=10))
-
-
-class BatchWorker(SimpleWorker):
+class BatchWorker(JobEndings):
     """One process, one device, many jobs at once.
 
     Args:
@@ -136,9 +129,9 @@ class BatchWorker(SimpleWorker):
                 raise StopRequested
             try:
                 self._maintain()
-                popped = self._pop(None if timeout is None else POLL_S)
-                if popped or timeout is None:
-                    return popped
+                job = self._queue().pop(None if timeout is None else POLL_S)
+                if job or timeout is None:
+                    return (job, self._queue()) if job else None
             except DequeueTimeout:
                 continue
             except RedisError as error:
@@ -146,25 +139,6 @@ class BatchWorker(SimpleWorker):
                     raise
                 self.log.warning("Redis does not answer: %s", error)
                 time.sleep(0.5)
-
-    def _pop(self, timeout: int | None) -> tuple[Job, Queue] | None:
-        """One job that is really waiting; ids that are in the queue twice, or canceled, are dropped."""
-        while True:
-            popped = self.queue_class.dequeue_any(
-                self.queues,
-                timeout,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-                death_penalty_class=self.death_penalty_class,
-            )
-            if popped is None:
-                return None
-            job, queue = popped
-            if job.get_status(refresh=False) == RqStatus.QUEUED:
-                return job, queue
-            self.log.warning("dropped a second entry of job %s", job.id)
-            queue.intermediate_queue.remove(job.id)
 
     def _maintain(self) -> None:
         if self.should_run_maintenance_tasks:
@@ -207,12 +181,11 @@ class BatchWorker(SimpleWorker):
 
     def _fill(self) -> None:
         while len(self.seats) < self.settings.seats and not any(self._suspect(s.job) for s in self.seats.values()):
-            popped = self._pop(None)
-            if popped is None:
+            job = self._queue().pop(None)
+            if job is None:
                 return
-            job, queue = popped
             if self._suspect(job) and self.seats:
-                self._put_back(job, queue)
+                self._queue().put_back(job)
                 return
             self._admit(job)
 
@@ -220,12 +193,6 @@ class BatchWorker(SimpleWorker):
         """A job that two workers died with runs alone, so that it cannot take its batch mates down again."""
         left = job.retries_left
         return left is not None and left <= self.settings.max_attempts - 3
-
-    def _put_back(self, job: Job, queue: Queue) -> None:
-        with self.connection.pipeline() as pipeline:
-            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
-            queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
-            pipeline.execute()
 
     def _admit(self, job: Job) -> None:
         """Take the lease first, so that nothing popped is without an owner for long; then begin."""
@@ -257,73 +224,7 @@ class BatchWorker(SimpleWorker):
                 seat.task.fail(DeadlineExceeded(f"The job ran longer than its deadline of {seat.job.timeout} s."))
                 self._settle(seat)
 
-    # ---- ways out
-
-    def _settle(self, seat: Seat) -> None:
-        """Write the outcome, once: only while the lease is ours."""
-        if not self.leases.still_held(seat):
-            self._drop(seat)
-            return
-        if isinstance(seat.task.outcome, Exception):
-            self._fail(seat.job, seat.execution, failure_of(seat.task.outcome))
-        else:
-            report = self.desk.store_result(seat.task)
-            self._finalize_success(seat.job, self._queue(), seat.execution, report.model_dump(mode="json"))
-            self.desk.note_success(report, seat.task)
-        self._leave(seat)
-
-    def _fail(self, job: Job, execution: Execution, failure: JobFailure) -> None:
-        """Record why; RQ tries the job again where that can help and attempts are left."""
-        self.log.error("job %s failed: %s", job.id, failure.code, exc_info=failure.__cause__)
-        if not failure.retryable:
-            job.retries_left = 0
-        job.ended_at = now()
-        tried_again = job.should_retry
-        text = problem_of(failure).model_dump_json()
-        self.handle_job_failure(job, self._queue(), exc_string=text, execution=execution)
-        if not tried_again:
-            self.desk.note_failure(failure.code, job.id)
-
-    def _stop(self, seat: Seat) -> None:
-        """The caller canceled the job."""
-        if not self.leases.still_held(seat):
-            self._drop(seat)
-            return
-        self._end_canceled(seat.job, seat.execution)
-        self._leave(seat)
-
-    def _end_canceled(self, job: Job, execution: Execution) -> None:
-        self._stopped_job_id = job.id
-        job.ended_at = now()
-        self.handle_job_failure(job, self._queue(), exc_string="canceled", execution=execution)
-        self.desk.note_failure("canceled", job.id)
-
-    def _hand_back(self, seat: Seat) -> None:
-        """Draining: give the job back at the front of the queue; no attempt is spent."""
-        if not self.leases.still_held(seat):
-            self._drop(seat)
-            return
-        with self.connection.pipeline() as pipeline:
-            pipeline.multi()
-            self.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
-            self._queue().enqueue_job(seat.job, pipeline=pipeline, at_front=True)
-            pipeline.execute()
-        self._leave(seat)
-
-    def _drop(self, seat: Seat) -> None:
-        """Another worker has the job now: write nothing."""
-        self.log.warning("lost the lease of job %s; dropping it", seat.job.id)
-        with self.connection.pipeline() as pipeline:
-            self.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
-            pipeline.execute()
-        self._leave(seat)
-
-    def _leave(self, seat: Seat) -> None:
-        self.session.drop(seat.task)
-        self.leases.give_up(seat)
-
-    def _queue(self) -> Queue:
-        return self.queues[0]
+    # ---- the process
 
     @property
     def stop_was_asked_for(self) -> bool:

@@ -1,0 +1,41 @@
+"""The RQ queue as a worker sees it: one job popped at a time, and only one that really waits."""
+
+from rq import Queue
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+
+
+class InpaintQueue(Queue):
+    """RQ's queue, except that a maintenance lock whose holder was killed is free again after 10 s instead of 899."""
+
+    def acquire_maintenance_lock(self) -> bool:
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=10))
+
+    def pop(self, timeout_s: int | None) -> Job | None:
+        """The next waiting job; ids that are in the queue twice, or canceled, are dropped.
+
+        None if nothing waits. With ``timeout_s`` it blocks, and raises DequeueTimeout instead.
+        """
+        while True:
+            popped = self.dequeue_any(
+                [self],
+                timeout_s,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+            if popped is None:
+                return None
+            job, _ = popped
+            if job.get_status(refresh=False) == RqStatus.QUEUED:
+                return job
+            self.log.warning("dropped a second entry of job %s", job.id)
+            self.intermediate_queue.remove(job.id)
+
+    def put_back(self, job: Job) -> None:
+        """To the front: it was popped, and nobody has begun it."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.lrem(self.intermediate_queue_key, 1, job.id)
+            self.push_job_id(job.id, pipeline=pipeline, at_front=True)
+            pipeline.execute()
