@@ -4,11 +4,13 @@ Both speak of masks the same way: 1 = repaint. Both hold the cells of a soft mas
 their value names (``worker.masks.release_steps``).
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 
 from worker.masks import held
+from worker.sampling import network_scaled
 from worker.state import DenoiseState
 
 
@@ -21,8 +23,8 @@ class Mode(Protocol):
         """Whether ``after_step`` will ask for the image latents."""
         ...
 
-    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
-        """The network's input of one image, from its latents scaled for the timestep. (1, C, h, w) -> (1, C', h, w)"""
+    def network_input(self, state: DenoiseState) -> torch.Tensor:
+        """The network's input of one image: (1, C', h, w), of which the first C channels are its latents."""
         ...
 
     def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
@@ -31,16 +33,16 @@ class Mode(Protocol):
 
 
 class ConcatMode:
-    """For networks with 2C + 1 input channels: latents, mask, masked image latents (9 for Stable Diffusion)."""
+    """For networks that are shown mask and masked image as further input channels (Stable Diffusion: 9 in all)."""
 
     name = "concat"
 
     def needs_image_latents(self, soft: bool) -> bool:
         return soft
 
-    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
-        assert state.masked_image_latents is not None
-        return torch.cat([latents, state.mask, state.masked_image_latents], dim=1)
+    def network_input(self, state: DenoiseState) -> torch.Tensor:
+        assert state.extra_channels is not None
+        return torch.cat([scaled_latents(state), state.extra_channels], dim=1)
 
     def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
         """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held."""
@@ -48,7 +50,7 @@ class ConcatMode:
 
 
 class RecomposeMode:
-    """For networks with C input channels: what the mask keeps is put back after each step, noised to its level.
+    """For networks that are shown latents only: what the mask keeps is put back after each step, noised to its level.
 
     ``latents = mask * latents + (1 - mask) * noised(image_latents, next timestep)``. The legacy form of diffusers,
     ``init_latents_proper * mask + latents * (1 - mask)``, is the same with the opposite polarity: there 1 means keep.
@@ -59,8 +61,8 @@ class RecomposeMode:
     def needs_image_latents(self, soft: bool) -> bool:
         return True
 
-    def network_input(self, latents: torch.Tensor, state: DenoiseState) -> torch.Tensor:
-        return latents
+    def network_input(self, state: DenoiseState) -> torch.Tensor:
+        return scaled_latents(state)
 
     def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
         return recompose(state, held(state.release, done))
@@ -72,8 +74,12 @@ def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:
     return keep * state.noised_original().to(state.latents.dtype) + (1 - keep) * state.latents
 
 
-def mode_for(in_channels: int, latent_channels: int) -> Mode | None:
-    """The mode a network with so many input channels was made for; None if it was made for neither."""
-    if in_channels == 2 * latent_channels + 1:
-        return ConcatMode()
-    return RecomposeMode() if in_channels == latent_channels else None
+def scaled_latents(state: DenoiseState) -> torch.Tensor:
+    """The latents as the network expects them at the state's timestep. (1, C, h, w)"""
+    return network_scaled(state.scheduler, state.latents, state.timesteps[state.index])
+
+
+def mode_for(in_channels: int, known: Mapping[str, int]) -> Mode | None:
+    """The mode a network with so many input channels was made for, by ``known`` (mode name -> channels); or None."""
+    modes: tuple[Mode, ...] = (ConcatMode(), RecomposeMode())
+    return next((mode for mode in modes if known[mode.name] == in_channels), None)

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,20 +40,47 @@ def new_scheduler(name: str, loaded: SchedulerMixin) -> SchedulerMixin:
     return scheduler_class.from_config(loaded.config, **overrides)
 
 
-def begin(scheduler: SchedulerMixin, steps: int, strength: float, device: torch.device) -> torch.Tensor:
-    """Set the scheduler to the last ``int(steps * strength)`` of ``steps`` steps, as diffusers' ``get_timesteps``.
+def skipped_steps(steps: int, strength: float, flow: bool) -> int:
+    """How many of ``steps`` steps a strength leaves out at the start, as diffusers' ``get_timesteps``.
 
-    At least one step is run, where diffusers refuses.
+    Its pipelines for flow matching round the steps that are run up, the others down. At least one step is run, where
+    diffusers refuses.
+    """
+    skipped = int(steps - steps * strength) if flow else steps - int(steps * strength)
+    return min(skipped, steps - 1)
+
+
+def begin(scheduler: SchedulerMixin, schedule: Mapping[str, Any], skipped: int, device: torch.device) -> torch.Tensor:
+    """Set the scheduler to its schedule (the arguments of ``set_timesteps``) without the first ``skipped`` steps.
 
     Returns:
-        The timesteps that will be run, (N,); N is a multiple of the scheduler's order.
+        The timesteps that will be run, (N,).
     """
-    scheduler.set_timesteps(steps, device=device)
-    skipped = (steps - max(1, min(int(steps * strength), steps))) * scheduler.order
+    scheduler.set_timesteps(**schedule, device=device)
+    first = skipped * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(skipped)
-    timesteps: torch.Tensor = scheduler.timesteps[skipped:]
+        scheduler.set_begin_index(first)
+    timesteps: torch.Tensor = scheduler.timesteps[first:]
     return timesteps
+
+
+def pure_noise(scheduler: SchedulerMixin, noise: torch.Tensor) -> torch.Tensor:
+    """Latents to start from at full strength. A flow starts from the noise itself."""
+    return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+
+
+def noised(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """``clean`` at the noise level of ``timestep``, (1,): with noise added or, by a flow, moved towards the noise."""
+    if hasattr(scheduler, "scale_noise"):
+        return torch.as_tensor(scheduler.scale_noise(clean, timestep, noise))
+    return torch.as_tensor(scheduler.add_noise(clean, noise, timestep))
+
+
+def network_scaled(scheduler: SchedulerMixin, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Latents as the network expects them; only some schedulers keep them at another scale."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    return torch.as_tensor(scheduler.scale_model_input(latents, timestep))
 
 
 def step_arguments(scheduler: SchedulerMixin, generator: torch.Generator) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """One image on its way through the denoising loop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import SchedulerMixin
+
+from worker.sampling import noised
+
+Conditioning = Mapping[str, torch.Tensor]
+"""What a network is told beside latents and timestep: the name of its argument -> (rows, ...)."""
 
 
 class BatchKey(NamedTuple):
@@ -20,8 +26,9 @@ class BatchKey(NamedTuple):
 class DenoiseState:
     """Everything an image needs for its next step. Batch mates share the network, nothing else.
 
-    Shapes, with C latent channels on an h x w grid: latents, noise, image_latents, masked_image_latents (1, C, h, w);
-    mask and release (1, 1, h, w); text and negative_text (1, tokens, width); timesteps (N,).
+    Shapes, with C latent channels on an h x w grid: latents, noise, image_latents (1, C, h, w); extra_channels
+    (1, C' - C, h, w) for a network of C' input channels; mask and release (1, 1, h, w); text and negative_text one
+    row; timesteps (N,).
     """
 
     key: BatchKey
@@ -31,9 +38,9 @@ class DenoiseState:
     release: torch.Tensor  # the step before which a cell is held to the original, worker.masks.release_steps
     soft: bool
     image_latents: torch.Tensor | None
-    masked_image_latents: torch.Tensor | None
-    text: torch.Tensor
-    negative_text: torch.Tensor | None
+    extra_channels: torch.Tensor | None
+    text: Conditioning
+    negative_text: Conditioning | None
     guidance_scale: float
     scheduler: SchedulerMixin
     timesteps: torch.Tensor
@@ -55,5 +62,4 @@ class DenoiseState:
         assert self.image_latents is not None
         if self.index >= self.steps:
             return self.image_latents
-        timestep = self.timesteps[self.index : self.index + 1]
-        return torch.as_tensor(self.scheduler.add_noise(self.image_latents, self.noise, timestep))
+        return noised(self.scheduler, self.image_latents, self.noise, self.timesteps[self.index : self.index + 1])

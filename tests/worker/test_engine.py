@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from tests.worker.test_parity import canvas, difference, family, no_clock, parameters, run_alone
+from tests.worker import tiny
+from tests.worker.test_parity import canvas, difference, no_clock, parameters, run_alone
 from worker.engine import Engine
 from worker.failures import failure_of
-from worker.families.sd import StableDiffusion
+from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import DenoiseState
 
 
@@ -28,18 +29,18 @@ class SmallDevice(torch.nn.Module):
         return self.network(sample, *args, **kwargs)
 
 
-def on_small_device(rows: int) -> tuple[StableDiffusion, SmallDevice]:
-    model = family(9, "ddim")
-    device = SmallDevice(model.unet, rows)
-    model.unet = device
+def on_small_device(rows: int) -> tuple[LatentDiffusion, SmallDevice]:
+    model = tiny.model("sd", "concat")
+    device = SmallDevice(model.network, rows)
+    model.network = device
     return model, device
 
 
-def states_of(model: StableDiffusion, count: int) -> list[DenoiseState]:
+def states_of(model: LatentDiffusion, count: int) -> list[DenoiseState]:
     return [model.prepare(canvas(), parameters("ddim", 1.0, seed, guidance=1.0), no_clock)[0] for seed in range(count)]
 
 
-def run(model: StableDiffusion, states: list[DenoiseState]) -> None:
+def run(model: LatentDiffusion, states: list[DenoiseState]) -> None:
     engine = Engine({"tiny": model}, max_rows=8)
     engine.join(states)
     while engine.live:
@@ -53,7 +54,7 @@ def test_a_batch_that_does_not_fit_is_split_and_every_image_is_as_if_alone() -> 
     assert not [state.error for state in states if state.error]
     assert max(device.sizes) == 5
     for seed, state in enumerate(states):
-        (alone,) = run_alone(family(9, "ddim"), parameters("ddim", 1.0, seed, guidance=1.0), canvas())
+        (alone,) = run_alone(tiny.model("sd", "concat"), parameters("ddim", 1.0, seed, guidance=1.0), canvas())
         assert difference(state.latents, alone.latents) < 1e-4
 
 
@@ -78,7 +79,7 @@ def test_the_engine_goes_on_after_a_full_device() -> None:
 
 
 def test_a_state_that_cannot_be_stepped_leaves_its_mates_alone() -> None:
-    model = family(9, "ddim")
+    model = tiny.model("sd", "concat")
     states = states_of(model, 3)
     states[1].latents = torch.zeros(1, 4, 3, 3)
     run(model, states)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jobs.catalog import ModelEntry
 from jobs.schema import InpaintParameters
-from tests.worker.test_parity import family
+from tests.worker import tiny
 from worker import masks
 from worker.stopwatch import Stopwatch
 from worker.task import Task
@@ -24,7 +24,7 @@ ENTRY = ModelEntry(
     size_px=64,
     max_size_px=128,
 )
-MODEL = family(9, "ddim")
+MODEL = tiny.model("sd", "concat")
 
 
 def png(pixels: np.ndarray) -> bytes:

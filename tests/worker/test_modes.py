@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from tests.worker import tiny
-from tests.worker.test_parity import canvas, family, no_clock, parameters, run_alone
+from tests.worker.test_parity import canvas, no_clock, parameters, run_alone
 from worker.families.base import Canvas
 from worker.loading import EMBEDDED
 
@@ -21,7 +21,7 @@ def soft_canvas(value: int) -> Canvas:
 
 def test_recomposition_is_the_legacy_formula_with_the_opposite_polarity() -> None:
     """Legacy: ``init_latents_proper * mask + latents * (1 - mask)``, where 1 means keep. Ours: 1 means repaint."""
-    model = family(4, "ddim")
+    model = tiny.model("sd", "recompose")
     (state,) = model.prepare(canvas(), parameters("ddim", 1.0), no_clock)
     repainted = state.latents = torch.randn_like(state.latents)
     state.index = 3
@@ -33,21 +33,21 @@ def test_recomposition_is_the_legacy_formula_with_the_opposite_polarity() -> Non
 
 
 def test_after_the_last_step_the_kept_latents_are_clean() -> None:
-    (state,) = run_alone(family(4, "ddim"), parameters("ddim", 1.0), canvas())
+    (state,) = run_alone(tiny.model("sd", "recompose"), parameters("ddim", 1.0), canvas())
     assert state.image_latents is not None
     kept = (state.mask == 0).expand_as(state.latents)
     assert torch.equal(state.latents[kept], state.image_latents[kept])
 
 
 def test_a_soft_mask_acts_in_the_denoising_in_both_modes() -> None:
-    for in_channels in (9, 4):
-        model = family(in_channels, "ddim")
+    for mode in ("concat", "recompose"):
+        model = tiny.model("sd", mode)
         latents = {}
         for value in (64, 128, 255):
             (state,) = run_alone(model, parameters("ddim", 1.0), soft_canvas(value))
             latents[value] = state.latents
             original = state.image_latents
-        (full,) = run_alone(family(4, "ddim"), parameters("ddim", 1.0), soft_canvas(255))
+        (full,) = run_alone(tiny.model("sd", "recompose"), parameters("ddim", 1.0), soft_canvas(255))
         original = full.image_latents
         assert original is not None
         hole = (full.mask > 0).expand_as(original)

@@ -1,5 +1,7 @@
 """Our denoising loop against diffusers' own pipeline: same parts, same seed, same latents."""
 
+from itertools import cycle
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,16 @@ from jobs.schema import InpaintParameters
 from tests.worker import tiny
 from worker.engine import Engine
 from worker.families.base import Canvas
-from worker.families.sd import StableDiffusion
+from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import DenoiseState
 
-SIZE = 64
+SIZE = tiny.SIZE
 STEPS = 6
 TOLERANCE = 1e-4
+FAMILY_MODES = [(name, mode) for name, family in tiny.FAMILIES.items() for mode in family.pipelines]
+FAMILY_MODE_SCHEDULERS = [
+    (name, mode, scheduler) for name, mode in FAMILY_MODES for scheduler in tiny.FAMILIES[name].schedulers
+]
 
 
 def canvas(seed: int = 0) -> Canvas:
@@ -41,33 +47,29 @@ def parameters(scheduler: str, strength: float, seed: int = 7, guidance: float =
     )
 
 
-def oracle(in_channels: int, wanted: InpaintParameters, pixels: Canvas) -> torch.Tensor:
-    """The latents of diffusers' pipeline, (1, 4, h, w)."""
-    result = tiny.pipeline(in_channels, wanted.scheduler)(
+def oracle(name: str, mode: str, wanted: InpaintParameters, pixels: Canvas) -> torch.Tensor:
+    """The latents of diffusers' pipeline, (1, C, h, w)."""
+    family = tiny.FAMILIES[name]
+    result = tiny.pipeline(name, mode, wanted.scheduler)(
+        **family.arguments(wanted),
         prompt=wanted.prompt,
-        negative_prompt=wanted.negative_prompt,
         image=Image.fromarray(pixels.image),
         mask_image=Image.fromarray(pixels.mask),
         height=SIZE,
         width=SIZE,
         num_inference_steps=wanted.num_inference_steps,
-        guidance_scale=wanted.guidance_scale,
         strength=wanted.strength,
         generator=torch.Generator("cpu").manual_seed(wanted.seed),
         output_type="latent",
     )
-    return result.images
-
-
-def family(in_channels: int, scheduler: str) -> StableDiffusion:
-    return StableDiffusion("tiny", tiny.pipeline(in_channels, scheduler))
+    return family.unpacked(result.images)
 
 
 def no_clock(phase: str) -> None:
     """Nobody measures here."""
 
 
-def run_alone(model: StableDiffusion, wanted: InpaintParameters, pixels: Canvas) -> list[DenoiseState]:
+def run_alone(model: LatentDiffusion, wanted: InpaintParameters, pixels: Canvas) -> list[DenoiseState]:
     states = model.prepare(pixels, wanted, no_clock)
     engine = Engine({"tiny": model}, max_rows=8)
     engine.join(states)
@@ -83,24 +85,25 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("strength", [1.0, 0.6])
-@pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp_2m"])
-@pytest.mark.parametrize("in_channels", [9, 4])
-def test_latents_equal_those_of_diffusers(in_channels: int, scheduler: str, strength: float, guidance: float) -> None:
+@pytest.mark.parametrize(("name", "mode", "scheduler"), FAMILY_MODE_SCHEDULERS)
+def test_latents_equal_those_of_diffusers(
+    name: str, mode: str, scheduler: str, strength: float, guidance: float
+) -> None:
     wanted, pixels = parameters(scheduler, strength, guidance=guidance), canvas()
-    (state,) = run_alone(family(in_channels, scheduler), wanted, pixels)
-    assert difference(state.latents, oracle(in_channels, wanted, pixels)) < TOLERANCE
+    (state,) = run_alone(tiny.model(name, mode, scheduler), wanted, pixels)
+    assert difference(state.latents, oracle(name, mode, wanted, pixels)) < TOLERANCE
 
 
-@pytest.mark.parametrize("in_channels", [9, 4])
-def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(in_channels: int) -> None:
-    models = {name: family(in_channels, name) for name in ("ddim", "euler", "dpmpp_2m")}
-    model = models["ddim"]
+@pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
+def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(name: str, mode: str) -> None:
+    schedulers = list(tiny.FAMILIES[name].schedulers)
+    models = {scheduler: tiny.model(name, mode, scheduler) for scheduler in schedulers}
     jobs = [
-        (parameters(name, strength, seed), canvas(seed))
-        for name, strength, seed in (("ddim", 1.0, 1), ("euler", 0.6, 2), ("dpmpp_2m", 1.0, 3))
+        (parameters(scheduler, strength, seed), canvas(seed))
+        for scheduler, strength, seed in zip(cycle(schedulers), (1.0, 0.6, 1.0), (1, 2, 3), strict=False)
     ]
     states = [models[wanted.scheduler].prepare(pixels, wanted, no_clock)[0] for wanted, pixels in jobs]
-    engine = Engine({"tiny": model}, max_rows=8)
+    engine = Engine({"tiny": models[schedulers[0]]}, max_rows=8)
     batch_sizes = []
     for state in states:
         engine.join([state])
@@ -110,23 +113,23 @@ def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(
 
     assert max(batch_sizes) == 3
     for state, (wanted, pixels) in zip(states, jobs, strict=True):
-        assert difference(state.latents, oracle(in_channels, wanted, pixels)) < TOLERANCE
+        assert difference(state.latents, oracle(name, mode, wanted, pixels)) < TOLERANCE
 
 
 def test_guidance_between_equal_prompts_is_not_computed_twice_and_changes_nothing() -> None:
     wanted = parameters("ddim", 1.0, guidance=4.0).model_copy(update={"prompt": "", "negative_prompt": ""})
-    (state,) = run_alone(family(9, "ddim"), wanted, canvas())
+    (state,) = run_alone(tiny.model("sd", "concat"), wanted, canvas())
     assert not state.key.guided
-    assert difference(state.latents, oracle(9, wanted, canvas())) < TOLERANCE
+    assert difference(state.latents, oracle("sd", "concat", wanted, canvas())) < TOLERANCE
 
 
 def test_at_least_one_step_is_run() -> None:
-    (state,) = run_alone(family(9, "ddim"), parameters("ddim", 0.01), canvas())
+    (state,) = run_alone(tiny.model("sd", "concat"), parameters("ddim", 0.01), canvas())
     assert state.steps == 1
 
 
 def test_image_k_of_n_uses_seed_plus_k() -> None:
-    model = family(9, "ddim")
+    model = tiny.model("sd", "concat")
     together = run_alone(model, parameters("ddim", 1.0, seed=5, n=2), canvas())
     alone = run_alone(model, parameters("ddim", 1.0, seed=6), canvas())
     assert difference(together[1].latents, alone[0].latents) < TOLERANCE

@@ -1,5 +1,11 @@
-"""Tiny real diffusers components with random weights, built in memory: what the parity tests run on both sides."""
+"""Tiny real diffusers components with random weights, built in memory: what the parity tests run on both sides.
 
+``FAMILIES`` holds one ``Tiny`` for each family: a new one gets its parity and property tests from its line there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +19,32 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from jobs.schema import InpaintParameters
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.families.sd import StableDiffusion
+
+SIZE = 64
+"""Side of the pictures in px that the tests run."""
+
+
+def both_prompts(wanted: InpaintParameters) -> dict[str, Any]:
+    """Arguments of a pipeline that computes guidance from a negative prompt."""
+    return {"negative_prompt": wanted.negative_prompt, "guidance_scale": wanted.guidance_scale}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A family in small, and how diffusers' own pipelines of it are asked."""
+
+    family: type[LatentDiffusion]
+    pipelines: Mapping[str, Callable[[Any], Any]]  # mode -> its pipeline, from a noise scheduler
+    schedulers: Mapping[str, Callable[[], Any]]
+    arguments: Callable[[InpaintParameters], dict[str, Any]] = both_prompts
+    unpacked: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.contiguous  # to (1, C, h, w)
+
+
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-SCHEDULERS: dict[str, Any] = {
+DIFFUSION_SCHEDULERS: dict[str, Callable[[], Any]] = {
     "ddim": lambda: DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False),
     "euler": lambda: EulerDiscreteScheduler(**BETAS),
     "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**BETAS),
@@ -72,17 +102,33 @@ def unet(in_channels: int) -> UNet2DConditionModel:
     ).eval()
 
 
-def pipeline(in_channels: int, scheduler: str) -> StableDiffusionInpaintPipeline:
-    """``StableDiffusionInpaintPipeline`` with 9 input channels (concat) or 4 (recompose)."""
-    made = StableDiffusionInpaintPipeline(
+def sd(in_channels: int, scheduler: Any) -> StableDiffusionInpaintPipeline:
+    return StableDiffusionInpaintPipeline(
         vae=vae(),
         text_encoder=text_encoder(),
         tokenizer=tokenizer(),
         unet=unet(in_channels),
-        scheduler=SCHEDULERS[scheduler](),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+FAMILIES = {
+    "sd": Tiny(StableDiffusion, {"concat": partial(sd, 9), "recompose": partial(sd, 4)}, DIFFUSION_SCHEDULERS),
+}
+
+
+def pipeline(family: str, mode: str, scheduler: str) -> Any:
+    """Diffusers' own pipeline of a family and mode."""
+    tiny = FAMILIES[family]
+    made = tiny.pipelines[mode](tiny.schedulers[scheduler]())
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def model(family: str, mode: str, scheduler: str = "") -> LatentDiffusion:
+    """Our loaded model of the same parts; without a scheduler's name, with the family's first."""
+    tiny = FAMILIES[family]
+    return tiny.family("tiny", pipeline(family, mode, scheduler or next(iter(tiny.schedulers))))

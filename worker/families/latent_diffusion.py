@@ -1,0 +1,215 @@
+"""What all families share: how a request becomes a state, a batch one forward pass, and latents pixels.
+
+A family's own file names its diffusers parts and says how its network is asked; the rest is here, in the order in
+which diffusers' inpaint pipelines do it, also the order in which they draw random numbers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import retrieve_latents
+from diffusers.utils.torch_utils import randn_tensor
+
+from jobs.errors import BadModel
+from jobs.schema import InpaintParameters
+from worker import masks, sampling
+from worker.families.base import Canvas, Clock, Pixels
+from worker.modes import Mode, mode_for
+from worker.state import BatchKey, Conditioning, DenoiseState
+
+Prompts = tuple[Conditioning, Conditioning | None]
+"""What the network is told of the prompt, and of the negative prompt where guidance is computed."""
+
+
+class LatentDiffusion(ABC):
+    """A loaded model: ``worker.families.base.Family``, but for what the abstract methods say.
+
+    Latents are (1, C, h, w) everywhere; a family whose network wants them in another form changes it in ``forward``.
+
+    Args:
+        name: the model's name in the catalog.
+        pipeline: of the class ``pipeline_class``, on its device.
+    """
+
+    pipeline_class: ClassVar[type[DiffusionPipeline]]
+    load_options: ClassVar[dict[str, Any]] = {}
+    """What ``pipeline_class.from_pretrained`` is told beside the folder."""
+    network_part: ClassVar[str]
+    """The denoising network's name in the pipeline."""
+    flow: ClassVar[bool] = False
+    """Whether the network predicts the velocity of a flow, not noise; it says which noise schedulers fit."""
+    encodes_image_at_full_strength: ClassVar[bool] = False
+    """Whether diffusers' pipeline draws for the image latents of a concat network even where it starts from noise."""
+
+    def __init__(self, name: str, pipeline: Any) -> None:
+        self.name = name
+        self.pipeline = pipeline
+        self.vae, self.network = pipeline.vae, getattr(pipeline, self.network_part)
+        self.device, self.dtype = self.network.device, self.network.dtype
+        self.latent_factor: int = pipeline.vae_scale_factor
+        self.mode = self._mode()
+
+    # ---- what a family says of itself
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    def input_channels(self) -> dict[str, int]:
+        """Mode name -> input channels of a network made for it."""
+        return {"recompose": self.latent_channels, "concat": 2 * self.latent_channels + 1}
+
+    @abstractmethod
+    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+        """Conditioning of the prompt, and of the negative prompt if guidance is to be computed from both."""
+
+    @abstractmethod
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
+
+    def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
+        """Arguments of the noise scheduler's ``set_timesteps``; ``grid`` is the latents' (h, w)."""
+        return {"num_inference_steps": steps}
+
+    def extra_channels(self, repaint: torch.Tensor, masked_image_latents: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+        """What a concat network sees after the latents: (1, 1, h, w) and (1, C, h, w) -> (1, C' - C, h, w)."""
+        return torch.cat([repaint, masked_image_latents], dim=1)
+
+    def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
+        """The conditioning of several images as one batch."""
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def guide(self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """Classifier-free guidance (Ho & Salimans 2022); both (rows, C, h, w), ``scale`` (rows, 1, 1, 1)."""
+        return unconditional + scale * (conditional - unconditional)
+
+    def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """(1, 3, H, W), -1 to 1, to latents of about unit variance, (1, C, h, w)."""
+        latents = retrieve_latents(self.vae.encode(image.to(self.vae.dtype)), generator=generator)
+        shifted = latents - (self.vae.config.get("shift_factor") or 0)
+        return torch.as_tensor(shifted * self.vae.config.scaling_factor).to(self.dtype)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(rows, C, h, w) to (rows, 3, H, W), -1 to 1."""
+        unscaled = latents / self.vae.config.scaling_factor + (self.vae.config.get("shift_factor") or 0)
+        return torch.as_tensor(self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0])
+
+    # ---- the same for all
+
+    def _mode(self) -> Mode:
+        """The channel count is read once, here; it says which mode the network was made for."""
+        found, known = self.network.config.in_channels, self.input_channels()
+        mode = mode_for(found, known)
+        if mode is None:
+            raise BadModel(
+                f"The network of {self.name!r} takes {found} channels and its VAE has {self.latent_channels}; an "
+                f"inpainting network takes {known['concat']} (latents, mask, masked image), an ordinary one "
+                f"{known['recompose']}."
+            )
+        return mode
+
+    @torch.inference_mode()
+    def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
+        clock("text_encode")
+        prompts = self.encode_prompts(parameters, canvas)
+        clock("vae_encode")
+        seeds = range(parameters.seed, parameters.seed + parameters.n)
+        return [self._state(canvas, parameters, seed, prompts) for seed in seeds]
+
+    def _state(self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts) -> DenoiseState:
+        strength, generator = parameters.strength, torch.Generator("cpu").manual_seed(seed)
+        grid = masks.latent_mask(canvas.mask, self.latent_factor)  # (1, 1, h, w)
+        soft, (height, width) = masks.is_soft(canvas.mask), grid.shape[2:]
+        scheduler = sampling.new_scheduler(parameters.scheduler, self.pipeline.scheduler)
+        skipped = sampling.skipped_steps(parameters.num_inference_steps, strength, self.flow)
+        schedule = self.schedule(parameters.num_inference_steps, (height, width))
+        timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
+
+        image_latents, start = self._image_latents(canvas, strength, soft, generator)
+        noise = self._draw(canvas, generator)
+        latents = pure = sampling.pure_noise(scheduler, noise)
+        if strength < 1:
+            assert start is not None
+            latents = sampling.noised(scheduler, start, noise, timesteps[:1])
+        repaint = (grid > 0).to(self.device, self.dtype)
+        if parameters.masked_content == "noise":
+            latents = repaint * pure + (1 - repaint) * latents
+        text, negative_text = prompts
+        return DenoiseState(
+            key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None),
+            latents=latents,
+            noise=noise,
+            mask=repaint,
+            release=masks.release_steps(grid, len(timesteps)).to(self.device),
+            soft=soft,
+            image_latents=image_latents,
+            extra_channels=self._extra_channels(canvas, repaint, generator),
+            text=text,
+            negative_text=negative_text,
+            guidance_scale=parameters.guidance_scale,
+            scheduler=scheduler,
+            timesteps=timesteps,
+            step_arguments=sampling.step_arguments(scheduler, generator),
+        )
+
+    def _image_latents(
+        self, canvas: Canvas, strength: float, soft: bool, generator: torch.Generator
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The image's latents and those that denoising starts from, where they are needed."""
+        if not (self.mode.needs_image_latents(soft) or strength < 1):
+            if self.encodes_image_at_full_strength:
+                self._draw(canvas, generator)
+            return None, None
+        image_latents = self.encode(self._image(canvas.image), generator)
+        if canvas.start is canvas.image:
+            return image_latents, image_latents
+        return image_latents, self.encode(self._image(canvas.start), generator)
+
+    def _extra_channels(self, canvas: Canvas, repaint: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        """Diffusers encodes the masked image in every mode: without its draw, later ones would be other ones."""
+        if self.mode.name != "concat":
+            self._draw(canvas, generator)
+            return None
+        masked_image = self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
+        return self.extra_channels(repaint, self.encode(masked_image, generator), canvas)
+
+    def _draw(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
+        """Noise for one image, (1, C, h, w)."""
+        height, width = (side // self.latent_factor for side in canvas.mask.shape)
+        shape = (1, self.latent_channels, height, width)
+        return torch.as_tensor(randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype))
+
+    def _image(self, pixels: Pixels) -> torch.Tensor:
+        """(H, W, 3), uint8, to (1, 3, H, W), -1 to 1."""
+        return torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+    @torch.inference_mode()
+    def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
+        timesteps = torch.stack([state.timesteps[state.index] for state in states])
+        inputs = torch.cat([self.mode.network_input(state) for state in states])
+        text = [state.text for state in states]
+        if not states[0].key.guided:
+            return self.forward(inputs, timesteps, self.stack(text))
+        negative = [state.negative_text for state in states if state.negative_text is not None]
+        output = self.forward(inputs.repeat(2, 1, 1, 1), timesteps.repeat(2), self.stack([*negative, *text]))
+        unconditional, conditional = output.chunk(2)
+        scale = torch.tensor([state.guidance_scale for state in states], device=self.device, dtype=self.dtype)
+        return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
+
+    @torch.inference_mode()
+    def advance(self, state: DenoiseState, noise_pred: torch.Tensor) -> None:
+        done, timestep = state.index, state.timesteps[state.index]
+        stepped = state.scheduler.step(noise_pred, timestep, state.latents, **state.step_arguments, return_dict=False)
+        state.latents = stepped[0]
+        state.index += 1
+        state.latents = self.mode.after_step(state, done)
+
+    @torch.inference_mode()
+    def finish(self, states: Sequence[DenoiseState]) -> Pixels:
+        image = self.decode(torch.cat([state.latents for state in states]))  # (rows, 3, H, W)
+        pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
