@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from app.uploads import Size, opened
 from jobs.errors import EmptyMask, InvalidMask, MaskSizeMismatch
@@ -38,12 +38,19 @@ def settle_mask(data: bytes, mode: MaskMode, image_size: Size, max_pixels: int) 
     Raises InvalidMask, MaskSizeMismatch, EmptyMask, TooLarge.
     """
     with opened(data, max_pixels, "mask") as image:
+        settled = mode == "white" and _is_settled(image)
         upright = ImageOps.exif_transpose(image)
         _check_size(upright.size, image_size)
         mask = _by_alpha(upright) if mode.startswith("alpha") else _by_grey(upright)
     if mode in ("black", "alpha"):  # alpha: transparent is repainted
         mask = 255 - mask
-    return SettledMask(_encode(mask), _report(mask, mode))
+    return SettledMask(data if settled else _encode(mask), _report(mask, mode))
+
+
+def _is_settled(image: Image.Image) -> bool:
+    """Whether the file, read as white = repaint, is what the worker takes already."""
+    upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return image.format == "PNG" and image.mode == "L" and upright and not image.has_transparency_data
 
 
 def _check_size(mask_size: Size, image_size: Size) -> None:

@@ -42,7 +42,8 @@ def make_service(settings: ApiSettings) -> Service:
     )
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
+    """Asynchronous, because FastAPI sends plain functions through a thread."""
     return cast(Service, request.app.state.service)
 
 

@@ -93,7 +93,7 @@ def caller_of(api_key: str | None) -> str:
 async def submit(
     service: Service, form: InpaintForm, idempotency_key: str | None = None, api_key: str | None = None
 ) -> Submitted:
-    """Check, decode and enqueue. Raises the RequestErrors and Refused of ``jobs/errors.py``."""
+    """Check, settle the mask and enqueue. Raises the RequestErrors and Refused of ``jobs/errors.py``."""
     parameters = settle_parameters(form, service.catalog)
     files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
     caller = caller_of(api_key)

@@ -1,4 +1,4 @@
-"""Every format and pixel layout that people have is taken; what cannot be decoded to its last byte is not."""
+"""Every format and pixel layout that people have is taken; a file that is not whole is not."""
 
 import zlib
 
@@ -71,6 +71,31 @@ def test_a_truncated_picture_is_refused(name: str) -> None:
     data = PICTURES[name]
     with pytest.raises(InvalidImage, match=r"damaged or cut short|not a picture"):
         check_image(data[: len(data) * 2 // 3], LIMIT)
+
+
+def test_a_jpeg_whose_preview_is_whole_but_whose_picture_is_not_is_refused() -> None:
+    preview = encoded(photo((16, 12)), "JPEG")
+    exif = b"Exif\0\0" + preview
+    whole = encoded(photo(), "JPEG")
+    with_preview = whole[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + whole[2:]
+    assert check_image(with_preview, LIMIT) == SIZE
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        check_image(with_preview[:-2], LIMIT)
+
+
+def test_a_png_with_one_changed_byte_is_refused() -> None:
+    data = bytearray(PICTURES["png rgb"])
+    data[len(data) // 2] ^= 1
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        check_image(bytes(data), LIMIT)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_counts() -> None:
+    turned = with_orientation(photo(), 6, "PNG")
+    at = turned.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(turned[at : at + 4], "big")
+    moved = turned[:at] + turned[at + length : -12] + turned[at : at + length] + turned[-12:]
+    assert check_image(moved, LIMIT) == SIZE[::-1]
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "BMP", "ICO", "PPM"])
