@@ -18,10 +18,24 @@ SCHEDULERS: dict[str, str] = {
     "dpmpp_2m": "DPM-Solver++ 2M (Lu et al. 2022)",
     "dpmpp_2m_karras": "DPM-Solver++ 2M on the Karras sigmas",
     "unipc": "UniPC (Zhao et al. 2023)",
+    "flow_euler": "Euler for flow matching (Esser et al. 2024)",
+    "flow_euler_karras": "Euler for flow matching on the Karras sigmas",
+    "flow_heun": "Heun for flow matching, two network calls a step",
 }
 """Name -> description. ``worker/sampling.py`` knows the diffusers class of each."""
 
-Scheduler = Literal["ddim", "ddpm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "unipc"]
+Scheduler = Literal[
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_a",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "unipc",
+    "flow_euler",
+    "flow_euler_karras",
+    "flow_heun",
+]
 
 
 class ModelEntry(Record):

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     SchedulerMixin,
     UniPCMultistepScheduler,
 )
@@ -24,6 +26,9 @@ CLASSES: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "unipc": (UniPCMultistepScheduler, {}),
+    "flow_euler": (FlowMatchEulerDiscreteScheduler, {}),
+    "flow_euler_karras": (FlowMatchEulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "flow_heun": (FlowMatchHeunDiscreteScheduler, {}),
 }
 """jobs.catalog.SCHEDULERS' names -> diffusers class and the settings it differs by."""
 
@@ -53,10 +58,12 @@ def skipped_steps(steps: int, strength: float, flow: bool) -> int:
 def begin(scheduler: SchedulerMixin, schedule: Mapping[str, Any], skipped: int, device: torch.device) -> torch.Tensor:
     """Set the scheduler to its schedule (the arguments of ``set_timesteps``) without the first ``skipped`` steps.
 
+    Heun's for flows knows neither given sigmas nor a shift that depends on the resolution: it makes its own schedule.
+
     Returns:
         The timesteps that will be run, (N,).
     """
-    scheduler.set_timesteps(**schedule, device=device)
+    scheduler.set_timesteps(**accepted(scheduler.set_timesteps, schedule), device=device)
     first = skipped * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
@@ -85,6 +92,10 @@ def network_scaled(scheduler: SchedulerMixin, latents: torch.Tensor, timestep: t
 
 def step_arguments(scheduler: SchedulerMixin, generator: torch.Generator) -> dict[str, Any]:
     """What this scheduler's ``step`` takes beside noise, timestep and sample: as the pipelines do, with eta 0."""
-    accepted = inspect.signature(scheduler.step).parameters
-    offered = {"eta": 0.0, "generator": generator}
-    return {name: value for name, value in offered.items() if name in accepted}
+    return accepted(scheduler.step, {"eta": 0.0, "generator": generator})
+
+
+def accepted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the offered arguments that ``function`` knows."""
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in offered.items() if name in known}
