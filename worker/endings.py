@@ -3,14 +3,14 @@
 Every outcome is fenced by ``Leases.still_held``: a worker that was away for longer than its lease writes nothing.
 """
 
-from typing import cast
+from typing import Any, cast
 
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
 from rq.executions import Execution
 from rq.job import Job
 from rq.utils import now
 
-from jobs.errors import JobFailure
+from jobs.errors import Crashed, JobFailure
 from worker.desk import Desk
 from worker.failures import failure_of, problem_of
 from worker.inpaint_queue import InpaintQueue
@@ -24,6 +24,11 @@ class JobEndings(SimpleWorker):
     desk: Desk
     session: Session
     leases: Leases
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._crashed: set[str] = set()
+        self.push_exc_handler(self._abandoned)
 
     def _settle(self, seat: Seat) -> None:
         """Write the outcome, once: only while the lease is ours."""
@@ -83,6 +88,37 @@ class JobEndings(SimpleWorker):
             self.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
             pipeline.execute()
         self._leave(seat)
+
+    # ---- jobs whose worker has died
+
+    def _abandoned(self, job: Job, *_: object) -> None:
+        """RQ found the lease lapsed, and is about to queue the job again or, after its last attempt, to fail it."""
+        if not job.should_retry:
+            job.ended_at = now()  # saved with the failure; RQ leaves it empty
+            self._crashed.add(job.id)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """RQ calls it without an execution where a worker died between popping a job and taking its lease."""
+        if execution is None:
+            self._abandoned(job)
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def _note_crashes(self) -> None:
+        """After RQ has written them down: a waiter that is woken must find the end."""
+        while self._crashed:
+            job_id = next(iter(self._crashed))
+            self.log.error("job %s failed: %s", job_id, Crashed.code)
+            self.desk.note_failure(Crashed.code, job_id)
+            self._crashed.discard(job_id)
+
+    # ---- what all have in common
 
     def _leave(self, seat: Seat) -> None:
         self.session.drop(seat.task)

@@ -94,6 +94,7 @@ class BatchWorker(JobEndings):
             self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
             return
         super().clean_registries()
+        self._note_crashes()
         forgotten = time.time() - self.settings.record_ttl_s
         self.connection.zremrangebyscore(self._queue().canceled_job_registry.key, 0, forgotten)  # RQ itself never does
 

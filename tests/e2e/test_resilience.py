@@ -3,14 +3,18 @@
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
+from jobs import keys
 from tests.e2e.fleet import LEASE_S, Fleet
 from tests.e2e.stack import Stack, submit, wait_for
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 LONG = {"num_inference_steps": 40}
 
@@ -111,8 +115,36 @@ def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fl
         fleet.kill(fleet.holder_of(poison))
         deaths += 1
     assert deaths == 3
-    assert job["error"]["code"] == "crashed"
+    assert job["error"]["code"] == "crashed" and job["ended_at"]
     assert [job["status"] for job in ended(client, mates)] == ["succeeded"] * 3
+
+
+def test_a_job_that_ran_out_of_attempts_ends_as_every_other_one(tmp_path: Path) -> None:
+    """Whoever waits for it is woken, its uploads go, it is counted, and the worker that found it says so."""
+    server = RedisServer(tmp_path / "redis", append_only=True)
+    server.start()
+    port = free_port()
+    fleet = Fleet(server, tmp_path, INFILL_MAX_ATTEMPTS="2", INFILL_POLL_S="600", INFILL_MAX_WAIT_S="200")
+    try:
+        fleet.start_api()
+        fleet.wait_until_up()
+        fleet.hire(2)
+        with fleet.client() as client, ThreadPoolExecutor() as threads, Redis.from_url(server.url) as redis:
+            key = {"Idempotency-Key": "k", "X-API-Key": "a"}
+            job_id = submit(client, key, num_inference_steps=200, crop="off").json()["id"]
+            waiting = threads.submit(submit, client, key | {"Prefer": "wait=200"}, num_inference_steps=200, crop="off")
+            fleet.kill(fleet.holder_of(job_id))
+            fleet.kill(fleet.holder_of(job_id))
+            finder = fleet.start_worker(INFILL_METRICS_PORT=str(port))
+            assert waiting.result(timeout=120).json()["error"]["code"] == "crashed"
+            assert not [key for key in redis.keys(f"infill:{job_id}:*") if not key.endswith(b":progress")]
+            assert redis.llen(keys.ENDED) == 1
+            counted = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+            assert 'infill_jobs_ended_total{outcome="crashed"} 1.0' in counted
+            assert f"job {job_id} failed: crashed" in finder.log.read_text()
+    finally:
+        fleet.end()
+        server.kill()
 
 
 def next_attempt(client: httpx.Client, job_id: str, attempt: int, timeout_s: float = 240) -> dict[str, Any]:
