@@ -1,0 +1,120 @@
+"""What a network is asked to predict, and at which noise levels: eps and v by diffusion, velocities by flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from worker.training.loss import Prediction, target
+
+
+class Law(Protocol):
+    """How a picture turns into noise. A level is an index into the law's table, (B,); latents are (B, C, h, w)."""
+
+    def draw(self, count: int, generator: torch.Generator, last_share: float) -> Tensor:
+        """Noise levels to train on, (count,); `last_share` of them are the noisiest, where all sampling begins."""
+        ...
+
+    def timestep(self, level: Tensor) -> Tensor:
+        """What the network is told of the noise level, as the noise scheduler would, (B,)."""
+        ...
+
+    def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor: ...
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should output for `noised`."""
+        ...
+
+    def snr(self, level: Tensor) -> Tensor:
+        """Power of the picture over power of the noise, (B,)."""
+        ...
+
+    def min_snr(self, level: Tensor, gamma: float) -> Tensor:
+        """Weight of each example's loss, (B,): as if the picture were predicted, weighted by min(SNR, gamma)."""
+        ...
+
+
+@dataclass(frozen=True)
+class DiffusionLaw:
+    """`sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, eq. 4)."""
+
+    alphas_bar: Tensor  # (T,)
+    kind: Prediction
+
+    def draw(self, count: int, generator: torch.Generator, last_share: float) -> Tensor:
+        last = len(self.alphas_bar) - 1
+        level = torch.randint(last + 1, (count,), generator=generator)
+        return torch.where(torch.rand(count, generator=generator) < last_share, last, level)
+
+    def timestep(self, level: Tensor) -> Tensor:
+        return level
+
+    def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        kept = self._kept(level)
+        return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return target(self.kind, clean, noise, self._kept(level))
+
+    def snr(self, level: Tensor) -> Tensor:
+        kept = self.alphas_bar[level]
+        return kept / (1 - kept)
+
+    def min_snr(self, level: Tensor, gamma: float) -> Tensor:
+        """Hang et al. 2023: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v. Pure noise weighs nothing for v."""
+        snr = self.snr(level).clamp(min=1e-8)
+        return snr.clamp(max=gamma) / (snr + 1 if self.kind == "v_prediction" else snr)
+
+    def _kept(self, level: Tensor) -> Tensor:
+        return self.alphas_bar[level].view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class FlowLaw:
+    """`(1 - sigma) clean + sigma noise`: a straight line; the network predicts its direction, noise - clean.
+
+    Liu et al. 2022 (rectified flow). Levels are drawn logit-normal, most of them in the middle (Esser et al. 2024,
+    section 3.1).
+    """
+
+    sigmas: Tensor  # (T,), falling
+    timesteps: Tensor  # (T,)
+
+    def draw(self, count: int, generator: torch.Generator, last_share: float) -> Tensor:
+        place = torch.randn(count, generator=generator).sigmoid()
+        level = (place * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
+        return torch.where(torch.rand(count, generator=generator) < last_share, 0, level)
+
+    def timestep(self, level: Tensor) -> Tensor:
+        return self.timesteps[level]
+
+    def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        sigma = self.sigmas[level].view(-1, 1, 1, 1)
+        return (1 - sigma) * clean + sigma * noise
+
+    def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return noise - clean
+
+    def snr(self, level: Tensor) -> Tensor:
+        sigma = self.sigmas[level].double()
+        return ((1 - sigma) / sigma).square().float()
+
+    def min_snr(self, level: Tensor, gamma: float) -> Tensor:
+        """The velocity's error is the picture's divided by sigma, so the weight is min(SNR, gamma) sigma^2."""
+        return self.snr(level).clamp(max=gamma) * self.sigmas[level].square()
+
+
+def law_of(scheduler: Any) -> Law:
+    """The law that a model's own noise scheduler was loaded with.
+
+    Raises ValueError for a model that predicts neither noise, v nor a flow's velocity.
+    """
+    if hasattr(scheduler, "scale_noise"):
+        return FlowLaw(scheduler.sigmas.cpu()[: scheduler.config.num_train_timesteps], scheduler.timesteps.cpu())
+    kind = scheduler.config.prediction_type
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"a model that predicts {kind!r} cannot be trained; epsilon, v_prediction and flows can")
+    return DiffusionLaw(scheduler.alphas_cumprod.cpu().float(), kind)
