@@ -83,3 +83,14 @@ def mode_for(in_channels: int, known: Mapping[str, int]) -> Mode | None:
     """The mode a network with so many input channels was made for, by ``known`` (mode name -> channels); or None."""
     modes: tuple[Mode, ...] = (ConcatMode(), RecomposeMode())
     return next((mode for mode in modes if known[mode.name] == in_channels), None)
+
+
+def what_takes(in_channels: int, known: Mapping[str, int]) -> str:
+    """What a network that was made for neither mode probably is, from its input channels."""
+    latents = known["recompose"]
+    others = {
+        2 * latents: "as one that edits by instruction or follows a control image does",
+        latents + 1: "as one that follows a depth map does",
+        latents + 3: "as an upscaler does",
+    }
+    return others.get(in_channels, "which fits none of this family")

@@ -1,6 +1,7 @@
 """Our denoising loop against diffusers' own pipeline: same parts, same seed, same latents."""
 
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,12 @@ def parameters(scheduler: str, strength: float, seed: int = 7, guidance: float =
 
 def oracle(name: str, mode: str, wanted: InpaintParameters, pixels: Canvas) -> torch.Tensor:
     """The latents of diffusers' pipeline, (1, C, h, w)."""
+    return asked(tiny.pipeline(name, mode, wanted.scheduler), name, wanted, pixels)
+
+
+def asked(pipeline: Any, name: str, wanted: InpaintParameters, pixels: Canvas) -> torch.Tensor:
     family = tiny.FAMILIES[name]
-    result = tiny.pipeline(name, mode, wanted.scheduler)(
+    result = pipeline(
         **family.arguments(wanted),
         prompt=wanted.prompt,
         image=Image.fromarray(pixels.image),

@@ -15,13 +15,15 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     StableDiffusionInpaintPipeline,
+    StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from jobs.schema import InpaintParameters
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
+from worker.families.sdxl import StableDiffusionXL
 
 SIZE = 64
 """Side of the pictures in px that the tests run."""
@@ -58,9 +60,10 @@ def tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16)
 
 
-def text_encoder() -> CLIPTextModel:
+def text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection] = CLIPTextModel) -> Any:
     torch.manual_seed(0)
     config = CLIPTextConfig(
+        projection_dim=32,
         vocab_size=256,
         hidden_size=32,
         intermediate_size=37,
@@ -71,7 +74,7 @@ def text_encoder() -> CLIPTextModel:
         eos_token_id=189,
         pad_token_id=189,
     )
-    return CLIPTextModel(config).eval()
+    return kind(config).eval()
 
 
 def vae() -> AutoencoderKL:
@@ -86,9 +89,10 @@ def vae() -> AutoencoderKL:
     ).eval()
 
 
-def unet(in_channels: int) -> UNet2DConditionModel:
+def unet(in_channels: int, **settings: Any) -> UNet2DConditionModel:
     torch.manual_seed(0)
     return UNet2DConditionModel(
+        **settings,
         block_out_channels=(16, 32),
         layers_per_block=1,
         sample_size=8,
@@ -96,7 +100,6 @@ def unet(in_channels: int) -> UNet2DConditionModel:
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32,
         norm_num_groups=8,
         attention_head_dim=8,
     ).eval()
@@ -107,7 +110,7 @@ def sd(in_channels: int, scheduler: Any) -> StableDiffusionInpaintPipeline:
         vae=vae(),
         text_encoder=text_encoder(),
         tokenizer=tokenizer(),
-        unet=unet(in_channels),
+        unet=unet(in_channels, cross_attention_dim=32),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -115,8 +118,32 @@ def sd(in_channels: int, scheduler: Any) -> StableDiffusionInpaintPipeline:
     )
 
 
+def sdxl(in_channels: int, scheduler: Any) -> StableDiffusionXLInpaintPipeline:
+    sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return StableDiffusionXLInpaintPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        text_encoder_2=text_encoder(CLIPTextModelWithProjection),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        unet=unet(in_channels, cross_attention_dim=64, projection_class_embeddings_input_dim=6 * 8 + 32, **sizes),
+        scheduler=scheduler,
+    )
+
+
+def optional_negative(wanted: InpaintParameters) -> dict[str, Any]:
+    """As a caller of SDXL's pipeline does: no negative prompt is none, not an empty one."""
+    return both_prompts(wanted) | {"negative_prompt": wanted.negative_prompt or None}
+
+
 FAMILIES = {
     "sd": Tiny(StableDiffusion, {"concat": partial(sd, 9), "recompose": partial(sd, 4)}, DIFFUSION_SCHEDULERS),
+    "sdxl": Tiny(
+        StableDiffusionXL,
+        {"concat": partial(sdxl, 9), "recompose": partial(sdxl, 4)},
+        DIFFUSION_SCHEDULERS,
+        optional_negative,
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.families.base import Canvas, Clock, Pixels
-from worker.modes import Mode, mode_for
+from worker.modes import Mode, mode_for, what_takes
 from worker.state import BatchKey, Conditioning, DenoiseState
 
 Prompts = tuple[Conditioning, Conditioning | None]
@@ -51,6 +51,8 @@ class LatentDiffusion(ABC):
         self.vae, self.network = pipeline.vae, getattr(pipeline, self.network_part)
         self.device, self.dtype = self.network.device, self.network.dtype
         self.latent_factor: int = pipeline.vae_scale_factor
+        if fault := self.fault():
+            raise BadModel(f"Model {name!r}: {fault}.")
         self.mode = self._mode()
 
     # ---- what a family says of itself
@@ -62,6 +64,10 @@ class LatentDiffusion(ABC):
     def input_channels(self) -> dict[str, int]:
         """Mode name -> input channels of a network made for it."""
         return {"recompose": self.latent_channels, "concat": 2 * self.latent_channels + 1}
+
+    def fault(self) -> str | None:
+        """Why the network is none of this family, where that can be told; its input channels aside."""
+        return None
 
     @abstractmethod
     def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
@@ -106,9 +112,9 @@ class LatentDiffusion(ABC):
         mode = mode_for(found, known)
         if mode is None:
             raise BadModel(
-                f"The network of {self.name!r} takes {found} channels and its VAE has {self.latent_channels}; an "
-                f"inpainting network takes {known['concat']} (latents, mask, masked image), an ordinary one "
-                f"{known['recompose']}."
+                f"Model {self.name!r}: the network takes {found} input channels, {what_takes(found, known)}. With its "
+                f"VAE of {self.latent_channels} channels, an inpainting network takes {known['concat']} (latents, "
+                f"mask, masked image) and an ordinary one {known['recompose']}."
             )
         return mode
 

@@ -2,5 +2,6 @@
 
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
+from worker.families.sdxl import StableDiffusionXL
 
-FAMILIES: dict[str, type[LatentDiffusion]] = {"sd": StableDiffusion}
+FAMILIES: dict[str, type[LatentDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}

@@ -1,0 +1,81 @@
+"""Stable Diffusion XL: a U-Net that is also told the pooled text and the picture's size.
+
+The oracle is ``StableDiffusionXLInpaintPipeline`` of diffusers. Its own default strength is 0.9999: one step
+less than 1, but from the image under almost full noise instead of from noise alone, at which the published 9-channel
+network paints less sharply, as its model card says. Both mean here what they mean there.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLInpaintPipeline
+
+from jobs.schema import InpaintParameters
+from worker.families.base import Canvas
+from worker.families.latent_diffusion import LatentDiffusion, Prompts
+from worker.families.sd import embedded_guidance
+from worker.state import Conditioning
+
+AESTHETIC_SCORES = (6.0, 2.5)
+"""For prompt and negative prompt; only the refiner is told them."""
+
+
+class StableDiffusionXL(LatentDiffusion):
+    """The ``sdxl`` family, with both text encoders or (refiner) the second one alone.
+
+    Conditioning: ``encoder_hidden_states`` (1, tokens, width), ``text_embeds`` (1, pooled width), ``time_ids`` (1, 6):
+    original height and width, top and left of the crop, target height and width (Podell et al. 2023, section 2.2).
+    """
+
+    pipeline_class = StableDiffusionXLInpaintPipeline
+    network_part = "unet"
+
+    def __init__(self, name: str, pipeline: Any) -> None:
+        super().__init__(name, pipeline)
+        if self.vae.config.force_upcast and self.vae.dtype == torch.float16:
+            self.vae.float()  # it overflows in half precision
+
+    def fault(self) -> str | None:
+        told_sizes = self.network.config.addition_embed_type == "text_time"
+        return None if told_sizes else 'the U-Net takes no sizes, so it is no SDXL one; try family = "sd"'
+
+    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+        negative_prompt = parameters.negative_prompt or None  # none at all is zeros, not the encoding of ""
+        zeros = negative_prompt is None and self.pipeline.config.force_zeros_for_empty_prompt
+        distilled = embedded_guidance(self.pipeline, parameters.guidance_scale)
+        guided = (
+            parameters.guidance_scale > 1
+            and not distilled
+            and (zeros or parameters.prompt != parameters.negative_prompt)
+        )
+        text, negative_text, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt=parameters.prompt,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative_prompt,
+        )
+        ids, negative_ids = self._size_ids(canvas, pooled)
+        conditioning = {"encoder_hidden_states": text, "text_embeds": pooled, "time_ids": ids, **distilled}
+        if not guided:
+            return conditioning, None
+        return conditioning, {
+            "encoder_hidden_states": negative_text,
+            "text_embeds": negative_pooled,
+            "time_ids": negative_ids,
+        }
+
+    def _size_ids(self, canvas: Canvas, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The canvas is the whole picture to the network: original and target size alike, nothing cut off."""
+        size = canvas.mask.shape
+        ids = self.pipeline._get_add_time_ids(
+            size, (0, 0), size, *AESTHETIC_SCORES, size, (0, 0), size, pooled.dtype, pooled.shape[-1]
+        )
+        return ids[0].to(self.device), ids[1].to(self.device)
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        text, distilled = conditioning["encoder_hidden_states"], conditioning.get("timestep_cond")
+        added = {name: conditioning[name] for name in ("text_embeds", "time_ids")}
+        output = self.network(
+            inputs, timesteps, text, timestep_cond=distilled, added_cond_kwargs=added, return_dict=False
+        )
+        return torch.as_tensor(output[0])
