@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import anyio
 from fastapi import UploadFile
@@ -23,6 +23,7 @@ from jobs.queue import Idempotency, Submitted
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 
 FILES = {"image", "mask"}
+ABOUT_THE_CALL = {"on_disconnect"}
 
 
 class InpaintForm(InpaintRequest):
@@ -33,6 +34,9 @@ class InpaintForm(InpaintRequest):
     loras: Json[Loras] = Field((), description='Adapters for this request only: [{"name": "...", "scale": 0.8}, ...]')
     image: UploadFile = Field(description="The photo: PNG, JPEG, WebP or TIFF.")
     mask: UploadFile = Field(description="Of the image's size; mask_mode says how it is read.")
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        "continue", description="What becomes of the job if the caller leaves while the call waits (Prefer: wait)."
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
     """Fill in the model's defaults and a random seed. Raises UnknownModel, InvalidField."""
     name = request.model or catalog.default
     defaults = catalog.model(name)
-    given = request.model_dump(exclude_none=True, exclude=FILES)
+    given = request.model_dump(exclude_none=True, exclude=FILES | ABOUT_THE_CALL)
     settled = {
         "seed": secrets.randbelow(MAX_SEED + 1),
         "num_inference_steps": defaults.num_inference_steps,
@@ -73,7 +77,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
 
 def fingerprint(request: InpaintRequest, files: Files) -> str:
     """SHA-256 over what the caller sent: the fields that were given, and both files."""
-    fields = json.dumps(request.model_dump(exclude_unset=True, exclude=FILES), sort_keys=True)
+    fields = json.dumps(request.model_dump(exclude_unset=True, exclude=FILES | ABOUT_THE_CALL), sort_keys=True)
     digest = hashlib.sha256(fields.encode())
     for data in (files.image, files.mask):
         digest.update(hashlib.sha256(data).digest())

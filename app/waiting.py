@@ -34,10 +34,10 @@ async def watch(
             await service.changes.wait(event, min(left_s, service.settings.poll_s))
 
 
-async def wait_for_end(service: Service, request: Request, job_id: str, wait_s: float) -> JobView:
-    """The job when it has ended, or as it is after ``wait_s`` or when the caller has gone: then nobody reads it."""
+async def wait_for_end(service: Service, request: Request, job_id: str, wait_s: float) -> JobView | None:
+    """The job when it has ended, or as it is after ``wait_s``; None once the caller has gone (within ``poll_s``)."""
     async for view in watch(service, job_id, time.monotonic() + wait_s, end_only=True):
         latest = view
         if await request.is_disconnected():
-            break
+            return None
     return latest

@@ -1,5 +1,6 @@
 """``POST /v1/inpaint``: submit a job; wait for it if the caller prefers to."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import anyio
@@ -13,6 +14,7 @@ from app.service import Service, ServiceDep
 from app.submission import InpaintForm, check_names, submit
 from app.view import JobView
 from app.waiting import look, wait_for_end
+from jobs.errors import InvalidField, JobError
 from jobs.queue import Submitted
 
 FORM_LIMITS: Any = {"max_fields": 100, "max_files": 10, "max_part_size": 65_536}
@@ -102,29 +104,44 @@ async def inpaint(
     """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
     media_type = media_type_of(accept)
     wait_s = wait_of(prefer or [], service.settings.max_wait_s)
+    if form.on_disconnect == "cancel" and wait_s is None:
+        raise InvalidField("on_disconnect=cancel is for calls that wait: send it with Prefer: wait=30, or not at all.")
     submitted = await submit(service, form, idempotency_key, api_key)
     request.state.job_id = submitted.job_id
     if submitted.replayed:
         service.metrics.replayed.inc()
     else:
         service.metrics.submitted.labels(form.model or service.catalog.default).inc()
-    return await _answer(service, request, submitted, wait_s, media_type)
+    if wait_s is None:
+        return job_response(await look(service, submitted.job_id), 202, _headers(submitted))
+    view = await wait_for_end(service, request, submitted.job_id, wait_s)
+    if view is None:
+        return await _after_a_caller_who_left(service, submitted.job_id, form.on_disconnect)
+    applied = {"Preference-Applied": f"wait={wait_s}"}
+    return await _answer(service, request, view, media_type, _headers(submitted) | applied)
+
+
+def _headers(submitted: Submitted) -> dict[str, str]:
+    replayed = {"Idempotency-Replayed": "true"} if submitted.replayed else {}
+    return {"Location": location(submitted.job_id)} | replayed
 
 
 async def _answer(
-    service: Service, request: Request, submitted: Submitted, wait_s: int | None, media_type: str
+    service: Service, request: Request, view: JobView, media_type: str, headers: dict[str, str]
 ) -> Response:
-    headers = {"Location": location(submitted.job_id)}
-    if submitted.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    if wait_s is None:
-        view = await look(service, submitted.job_id)
-        return job_response(view, 202, headers)
-    headers["Preference-Applied"] = f"wait={wait_s}"
-    view = await wait_for_end(service, request, submitted.job_id, wait_s)
+    """To a call that has waited."""
     if not view.status.ended:
         return job_response(view, 202, headers)
     if media_type == PNG:
         headers["Content-Location"] = f"{location(view.id)}/images/0"
         return await anyio.to_thread.run_sync(image_response, service, request, view, 0, headers)
     return job_response(view, 200, headers)
+
+
+async def _after_a_caller_who_left(service: Service, job_id: str, on_disconnect: str) -> Response:
+    """Nobody reads the answer; its status is for the log and the metrics."""
+    if on_disconnect == "cancel":
+        with suppress(JobError):  # it has just ended
+            await anyio.to_thread.run_sync(service.queue.cancel, job_id)
+            service.metrics.canceled.labels("left").inc()
+    return Response(status_code=499)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,24 +19,6 @@ from tests.app.conftest import files, serve
 from tests.app.pictures import encoded, photo
 from tests.app.processes import ROOT, ApiProcess, api_process
 from tests.app.settling import Settler
-
-
-@pytest.fixture(scope="module")
-def module_redis(redis_server: object) -> str:
-    return redis_server.url  # type: ignore[attr-defined, no-any-return]
-
-
-@pytest.fixture(scope="module")
-def shared(module_redis: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
-    changed = {"max_image_bytes": 2_000_000, "max_mask_bytes": 1_000_000, "log_level": "DEBUG"}
-    with api_process(tmp_path_factory.mktemp("api"), module_redis, **changed) as api:
-        yield api
-
-
-@pytest.fixture
-def api(shared: ApiProcess, redis_url: str) -> ApiProcess:  # noqa: ARG001
-    """The module's process, over an emptied Redis."""
-    return shared
 
 
 def test_importing_the_app_loads_no_torch_and_no_worker() -> None:
@@ -77,20 +58,6 @@ def test_events_arrive_one_by_one_as_they_happen(api: ApiProcess, settler: Settl
                     settler.succeed(job_id, [b"image"])
     assert statuses[0] == "queued"
     assert statuses[-1] == "succeeded"
-
-
-def test_a_client_that_leaves_while_it_waits_does_not_take_its_job_along(api: ApiProcess, settler: Settler) -> None:
-    headers = {"Prefer": "wait=30", "X-Request-ID": "leaves"}
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{api.url}/v1/inpaint", files=files(), headers=headers, timeout=0.7)
-    deadline = time.monotonic() + 5
-    while '"leaves"' not in api.log_text():  # the call is over soon, not after 30 s
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (job_id,) = settler.queue.rq.get_job_ids()
-    settler.start(job_id)
-    settler.succeed(job_id, [b"image"])
-    assert httpx.get(f"{api.url}/v1/jobs/{job_id}/images/0").content == b"image"
 
 
 def test_a_body_that_breaks_off_leaves_nothing_behind(api: ApiProcess, settler: Settler) -> None:
