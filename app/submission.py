@@ -17,7 +17,7 @@ from app.masks import SettledMask, settle_mask
 from app.service import Service
 from app.settings import ApiSettings
 from app.uploads import check_image, read_file
-from jobs.catalog import Catalog, check_scheduler
+from jobs.catalog import Catalog, ModelEntry, check_scheduler
 from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
@@ -58,10 +58,17 @@ def check_names(form: FormData) -> None:
 
 
 def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParameters:
-    """Fill in the model's defaults and a random seed. Raises UnknownModel, InvalidField."""
+    """Fields that were sent win over the preset, the preset over the model's defaults; else a random seed.
+
+    Raises:
+        UnknownModel, InvalidField: the catalog has no such model, preset or scheduler, or the model does not go so far.
+    """
     name = request.model or catalog.default
     defaults = catalog.model(name)
-    given = request.model_dump(exclude_none=True, exclude=FILES | ABOUT_THE_CALL)
+    preset = (
+        defaults.preset(request.preset).model_dump(exclude_none=True, exclude={"description"}) if request.preset else {}
+    )
+    given = request.model_dump(exclude_none=True, exclude={*FILES, *ABOUT_THE_CALL, "preset"})
     settled = {
         "seed": secrets.randbelow(MAX_SEED + 1),
         "num_inference_steps": defaults.num_inference_steps,
@@ -70,9 +77,18 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
         "scheduler": defaults.scheduler,
         "masked_content": defaults.masked_content,
     }
-    parameters = InpaintParameters.model_validate(settled | given | {"model": name})
+    parameters = InpaintParameters.model_validate(settled | preset | given | {"model": name})
     check_scheduler(parameters.scheduler)
+    check_limits(parameters, defaults)
     return parameters
+
+
+def check_limits(parameters: InpaintParameters, entry: ModelEntry) -> None:
+    """Raise InvalidField for what the model's entry in the catalog does not allow."""
+    limits = {"num_inference_steps": entry.max_num_inference_steps, "n": entry.max_n}
+    for name, limit in limits.items():
+        if getattr(parameters, name) > limit:
+            raise InvalidField(f"{name}: model {parameters.model!r} takes at most {limit}.")
 
 
 def fingerprint(request: InpaintRequest, files: Files) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from jobs.catalog import load_catalog
 from jobs.schema import InpaintParameters, JobReport
 from worker.engine import Engine
-from worker.loading import load_models
+from worker.loading import Loader
 from worker.session import Session
 from worker.settings import WorkerSettings
 from worker.stopwatch import Stopwatch
@@ -38,11 +38,11 @@ def worker_fill(model: str = "pocket", **asked: object) -> Callable[[Pixels, NDA
         "masked_content": entry.masked_content,
     }
     parameters = InpaintParameters.model_validate(defaults | asked)
-    family = load_models(catalog, WorkerSettings())[model]
+    family = Loader(WorkerSettings()).load(model, entry)
     session = Session(Engine({model: family}, max_rows=16), codec_threads=1)
 
     def fill(image: Pixels, hole: NDArray[np.bool_]) -> Pixels:
-        task = Task("bench", parameters, entry, family, Stopwatch(0.0))
+        task = Task("bench", parameters, entry, Stopwatch(0.0))
         session.take(task, _png(image), _png(np.where(hole, np.uint8(255), np.uint8(0))))
         session.run([task])
         if not isinstance(task.outcome, JobReport):

@@ -1,11 +1,12 @@
 """The models and noise schedulers that can be asked for by name."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
@@ -38,11 +39,30 @@ Scheduler = Literal[
 ]
 
 
+Source = Literal["embedded", "file", "hub", "folder"]
+
+
+class Preset(Record):
+    """A few-step profile of a model, asked for by its name. What it does not say is the model's default."""
+
+    description: str = ""
+    num_inference_steps: Steps
+    guidance_scale: Guidance | None = None
+    scheduler: Scheduler | None = None
+    strength: Strength | None = None
+
+
 class ModelEntry(Record):
-    """A model: its family, where its files are, and the defaults of a request that names it."""
+    """A model: its family, where its files are, the defaults, limits and presets of a request that names it."""
 
     family: Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
-    source: str = Field(description='"embedded" or a local diffusers folder')
+    source: str = Field(
+        min_length=1, description='"embedded", a diffusers folder, a .safetensors file, or "org/name" on the hub'
+    )
+    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
+    pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps
     guidance_scale: Guidance
@@ -51,6 +71,37 @@ class ModelEntry(Record):
     masked_content: MaskedContent = "original"
     size_px: int = Field(512, ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
     max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
+    max_num_inference_steps: Steps = 200
+    max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
+    presets: dict[str, Preset] = Field(default_factory=dict)
+
+    @property
+    def source_kind(self) -> Source:
+        """What ``source`` names, by its form alone: the API cannot see the workers' disks."""
+        if self.source == "embedded":
+            return "embedded"
+        if self.source.endswith(".safetensors"):
+            return "file"
+        return "hub" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.source) else "folder"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.revision and self.source_kind != "hub":
+            raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
+        if self.config and self.source_kind != "file":
+            raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
+        steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
+        if max(steps) > self.max_num_inference_steps:
+            raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
+        return self
+
+    def preset(self, name: str) -> Preset:
+        """Return the preset called ``name``. Raises InvalidField, which lists the known names."""
+        try:
+            return self.presets[name]
+        except KeyError:
+            known = f"Known presets: {', '.join(self.presets)}." if self.presets else "The model has none."
+            raise InvalidField(f"preset: there is no {name!r}. {known}") from None
 
 
 class Catalog(Record):
@@ -71,7 +122,7 @@ class Catalog(Record):
 
 
 def workers_by_model(catalog: Catalog, workers: Sequence[WorkerPresence]) -> dict[str, list[str]]:
-    """Each model's name, and the names of those of ``workers`` that have it loaded."""
+    """Each model's name, and the names of those of ``workers`` that serve it."""
     return {name: [worker.name for worker in workers if name in worker.models] for name in catalog.models}
 
 

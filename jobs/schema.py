@@ -65,6 +65,9 @@ class InpaintRequest(Common):
     """What a caller may ask; ``None`` means the model's default (seed: a random one)."""
 
     model: str | None = Field(None, max_length=200, description="A name from /v1/models.")
+    preset: str | None = Field(
+        None, max_length=200, description="A preset of the model; fields that are sent win over it."
+    )
     seed: Seed | None = Field(None, description="As torch.Generator('cpu').manual_seed; random when absent.")
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
@@ -169,7 +172,8 @@ class WorkerPresence(Record):
     """What a living worker says of itself at every heartbeat."""
 
     name: str
-    models: list[str]
+    models: list[str] = Field(description="Models it serves: those of its catalog.")
+    loaded: list[str] = Field([], description="Those that lie on its device now; the others are loaded on first use.")
     seats: int
     jobs: list[str]
     device: str

@@ -33,11 +33,10 @@ class Desk:
         if job.func_name != JOB_FUNCTION:
             raise Undecodable(f"This worker runs {JOB_FUNCTION!r} only, not {job.func_name!r}.")
         parameters = parameters_of(job)
-        family = self.session.engine.models.get(parameters.model)
-        if family is None:
+        if parameters.model not in self.catalog.models:
             raise ModelUnavailable(f"This worker does not serve model {parameters.model!r}.")
         queued_s = (now() - (job.enqueued_at or now())).total_seconds()
-        task = Task(job.id, parameters, self.catalog.model(parameters.model), family, Stopwatch(queued_s))
+        task = Task(job.id, parameters, self.catalog.model(parameters.model), Stopwatch(queued_s))
         task.deadline = time.monotonic() + float(job.timeout or self.settings.job_deadline_s)
         task.stopwatch.enter("fetch")
         image, mask = self.store.inputs(job.id)
@@ -78,8 +77,8 @@ class Desk:
         self.store.note_end(task.job_id)
 
     def note_failure(self, code: str, job_id: str) -> None:
-        self.metrics.failed(code)
         self.store.note_end(job_id)
+        self.metrics.failed(code)
 
     # ---- presence
 
@@ -87,7 +86,8 @@ class Desk:
         engine = self.session.engine
         presence = WorkerPresence(
             name=self.name,
-            models=list(engine.models),
+            models=list(self.catalog.models),
+            loaded=list(engine.models),
             seats=self.settings.seats,
             jobs=job_ids,
             device=engine.device_name,

@@ -85,25 +85,25 @@ class Leases:
 
 
 class Heartbeat(threading.Thread):
-    """Calls ``beat`` every ``beat_s``; ends the process when it is busy and stands still for ``stall_s``."""
+    """Calls ``beat`` every ``beat_s``; ends the process when it is busy and stands still for longer than allowed."""
 
     def __init__(self, beat: Callable[[], None], busy: Callable[[], bool], beat_s: float, stall_s: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._beat, self._busy, self._beat_s, self._stall_s = beat, busy, beat_s, stall_s
         self._ended = threading.Event()
-        self._moved_at = time.monotonic()
+        self.moved()
 
-    def moved(self) -> None:
-        """The main thread has come to a step boundary."""
-        self._moved_at = time.monotonic()
+    def moved(self, allowed_s: float | None = None) -> None:
+        """The main thread has come to a step boundary; it may now stand still for ``allowed_s``, else ``stall_s``."""
+        self._due_at = time.monotonic() + (self._stall_s if allowed_s is None else allowed_s)
 
     def end(self) -> None:
         self._ended.set()
 
     def run(self) -> None:
         while not self._ended.wait(self._beat_s):
-            if self._busy() and time.monotonic() - self._moved_at > self._stall_s:
-                log.error("no step boundary for %.0f s: ending, so that the jobs are reclaimed", self._stall_s)
+            if self._busy() and time.monotonic() > self._due_at:
+                log.error("no step boundary for too long: ending, so that the jobs are reclaimed")
                 os._exit(STALLED_EXIT)
             try:
                 self._beat()

@@ -1,21 +1,23 @@
-"""Turns catalog entries into loaded models on this worker's device."""
+"""Reads the catalog's models into main memory, and brings them to this worker's device."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import gc
+from dataclasses import dataclass
+from typing import Literal
 
 import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from jobs.catalog import Catalog, ModelEntry
+from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
 from worker.families.base import Family
 from worker.families.registry import FAMILIES
+from worker.models import DeviceFull
 from worker.settings import WorkerSettings
+from worker.sources import read_pipeline
 
-EMBEDDED = Path(__file__).with_name("pocket") / "model"
+Offload = Literal["none", "model", "sequential"]
 
 
 def pick_device(settings: WorkerSettings) -> torch.device:
@@ -24,41 +26,94 @@ def pick_device(settings: WorkerSettings) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def pick_dtype(settings: WorkerSettings, device: torch.device) -> torch.dtype:
-    if settings.dtype == "auto":
+def pick_dtype(entry: ModelEntry, settings: WorkerSettings, device: torch.device) -> torch.dtype:
+    """The catalog's word, else the setting's, else what suits the device."""
+    name = entry.dtype if entry.dtype != "auto" else settings.dtype
+    if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    dtype: torch.dtype = getattr(torch, settings.dtype)
+    dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
-def load_models(catalog: Catalog, settings: WorkerSettings) -> dict[str, Family]:
-    """Load every model of the catalog. Raises BadModel naming the one that cannot be loaded."""
-    diffusers.logging.set_verbosity_error()
-    diffusers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    device = pick_device(settings)
-    dtype = pick_dtype(settings, device)
-    return {name: load_model(name, entry, dtype, device) for name, entry in catalog.models.items()}
+class Loader:
+    """Reads models by the worker's settings. Raises BadModel for settings that the device cannot do."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.device = pick_device(settings)
+        if settings.offload != "none" and self.device.type == "cpu":
+            raise BadModel(
+                f"INFILL_OFFLOAD={settings.offload} needs a GPU: on a CPU all weights lie in main memory already. "
+                "INFILL_MODEL_BUDGET_BYTES bounds them."
+            )
+        for library in (diffusers, transformers):
+            library.logging.set_verbosity_error()
+            library.logging.disable_progress_bar()
+
+    def read(self, name: str, entry: ModelEntry) -> "LoadedFiles":
+        """Read a model into main memory. Raises BadModel, whatever is wrong with its files."""
+        kind = FAMILIES[entry.family]
+        dtype = pick_dtype(entry, self.settings, self.device)
+        try:
+            pipeline = read_pipeline(kind.pipeline_class, entry, dtype, kind.load_options)
+            self._set_up_vae(pipeline.vae)
+        except Exception as error:
+            raise BadModel(f"Model {name!r} ({entry.source}): {error}") from error
+        for part in networks(pipeline):
+            if all(weight.dim() < 5 for weight in part.parameters()):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions need no reordering
+        return LoadedFiles(name, entry, pipeline, self.device, self.settings.offload)
+
+    def _set_up_vae(self, vae: diffusers.AutoencoderKL) -> None:
+        """Flags of the VAE itself, which its ``encode`` and ``decode`` read: they act also without a pipeline."""
+        if self.settings.vae_tiling:
+            vae.enable_tiling()
+        if self.settings.vae_slicing:
+            vae.enable_slicing()
+
+    def load(self, name: str, entry: ModelEntry) -> Family:
+        """Read a model and bring it to the device. Raises BadModel, DeviceFull."""
+        return self.read(name, entry).place()
 
 
-def load_model(name: str, entry: ModelEntry, dtype: torch.dtype, device: torch.device) -> Family:
-    folder = EMBEDDED if entry.source == "embedded" else Path(entry.source)
-    if not folder.is_dir():
-        raise BadModel(f"Model {name!r}: there is no folder {folder}.")
-    kind = FAMILIES[entry.family]
-    try:
-        pipeline = read_folder(kind.pipeline_class, folder, dtype, kind.load_options)
-        return kind(name, pipeline.to(device))
-    except (OSError, ValueError, KeyError) as error:
-        raise BadModel(f"Model {name!r} in {folder} cannot be loaded: {error}") from error
+@dataclass(frozen=True)
+class LoadedFiles:
+    """A model in main memory: ``worker.models.ReadModel``."""
+
+    name: str
+    entry: ModelEntry
+    pipeline: DiffusionPipeline
+    device: torch.device
+    offload: Offload
+
+    @property
+    def size_bytes(self) -> int:
+        tensors = {id(t): t for part in networks(self.pipeline) for t in (*part.parameters(), *part.buffers())}
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+    def place(self) -> Family:
+        gc.collect()  # what has been evicted
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            bring(self.pipeline, self.device, self.offload)
+            return FAMILIES[self.entry.family](self.name, self.pipeline)
+        except torch.OutOfMemoryError as error:
+            raise DeviceFull(str(error)) from error
 
 
-def read_folder(
-    pipeline_class: type[DiffusionPipeline], folder: Path, dtype: torch.dtype, without: Mapping[str, Any]
-) -> DiffusionPipeline:
-    pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **without)
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module) and all(weight.dim() < 5 for weight in part.parameters()):
-            part.to(memory_format=torch.channels_last)  # convolutions then need no reordering of the activations
-    return pipeline
+def networks(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:
+    return [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+
+
+def bring(pipeline: DiffusionPipeline, device: torch.device, offload: Offload) -> None:
+    """Move a pipeline's networks to the device, or have them come and go by accelerate's hooks.
+
+    The hooks sit on ``forward`` and on the VAE's ``encode`` and ``decode``: they act without the pipeline's own loop.
+    """
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)

@@ -14,7 +14,8 @@ from jobs.store import Store
 from worker.desk import Desk
 from worker.engine import Engine
 from worker.inpaint_queue import InpaintQueue
-from worker.loading import load_models
+from worker.loading import Loader
+from worker.models import Models
 from worker.rq_worker import BatchWorker
 from worker.session import Session
 from worker.settings import WorkerSettings
@@ -39,14 +40,14 @@ def main() -> int:
 def build_worker(settings: WorkerSettings) -> BatchWorker:
     """Load the models and put a worker together, ready for ``work()``."""
     catalog = load_catalog(settings.catalog)
-    models = load_models(catalog, settings)
-    log.info("models loaded: %s", ", ".join(models))
+    models = Models(catalog.models, Loader(settings).read, settings.model_budget_bytes)
+    models.load_first()
     connection = connect_worker(settings.redis_url)
     name = settings.worker_name or uuid.uuid4().hex
-    session = Session(Engine(models, settings.max_rows), settings.codec_threads)
+    session = Session(Engine(models, settings.max_rows), settings.codec_threads, models.ready)
     desk = Desk(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
-    return BatchWorker(
+    worker = BatchWorker(
         [queue],
         name=name,
         connection=connection,
@@ -56,3 +57,5 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
         maintenance_interval=settings.maintenance_s,
         log_job_description=False,
     )
+    models.on_load = lambda begins: worker.pulse.moved(settings.load_limit_s if begins else None)
+    return worker

@@ -1,7 +1,9 @@
 """The running batch of tasks, free of Redis: tasks come in, move along turn by turn, and go out with an outcome."""
 
 import time
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 
 from worker.engine import Engine
@@ -12,20 +14,33 @@ IDLE_WAIT_S = 0.02
 """How long a turn with nothing to step waits for a codec thread."""
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A task whose model has no room yet, and the tasks that had come by then: nobody who came later overtakes it."""
+
+    task: Task
+    ahead: frozenset[Task]
+
+
 class Session:
     """Moves tasks through open -> prepare -> steps -> finish -> close. ``turn`` is called by the engine's thread.
 
     Args:
         engine: steps the states.
         codec_threads: threads that decode uploads and encode PNGs beside it.
+        ready: ``worker.models.Models.ready``; without it the engine's models are all there are.
     """
 
-    def __init__(self, engine: Engine, codec_threads: int) -> None:
+    def __init__(
+        self, engine: Engine, codec_threads: int, ready: Callable[[str, Collection[str]], bool] | None = None
+    ) -> None:
         self.engine = engine
         self.codec = ThreadPoolExecutor(codec_threads, thread_name_prefix="codec")
         self.opening: dict[Task, Future[Any]] = {}
         self.running: list[Task] = []
         self.closing: dict[Task, Future[Any]] = {}
+        self.waiting: Waiting | None = None
+        self._ready = ready or (lambda *_: True)
 
     def take(self, task: Task, image: bytes | None, mask: bytes | None) -> None:
         """Begin a task."""
@@ -35,6 +50,8 @@ class Session:
         """Forget a task, whatever it is at; a codec thread busy with it finishes for nothing."""
         self.opening.pop(task, None)
         self.closing.pop(task, None)
+        if self.waiting and self.waiting.task is task:
+            self.waiting = None
         if task in self.running:
             self.running.remove(task)
         self.engine.leave(task.states)
@@ -42,18 +59,37 @@ class Session:
     def turn(self) -> None:
         """Prepare what has been opened, take one step, finish what is stepped out, collect what has been closed."""
         if not self.running:
-            wait([*self.opening.values(), *self.closing.values()], IDLE_WAIT_S, return_when=FIRST_COMPLETED)
-        for task, future in _take_done(self.opening):
-            self._prepare(task, future)
+            pending = [future for future in (*self.opening.values(), *self.closing.values()) if not future.done()]
+            wait(pending, IDLE_WAIT_S, return_when=FIRST_COMPLETED)
+        for task, opened in [(task, opened) for task, opened in self.opening.items() if opened.done()]:
+            if opened.exception() or self._may_start(task):
+                del self.opening[task]
+                self._prepare(task, opened)
         self._note(self.engine.step())
         for task in [task for task in self.running if task.stepped_out]:
             self._finish(task)
         for task, future in _take_done(self.closing):
             task.outcome = future.exception() or future.result()  # type: ignore[assignment]
 
-    def _prepare(self, task: Task, opened: Future[Any]) -> None:
+    def _may_start(self, task: Task) -> bool:
+        """Whether the task's model is on the device, or the task fails for want of it; loads it where there is room."""
+        if self.waiting and task is not self.waiting.task:
+            return task in self.waiting.ahead and task.model in self.engine.models
+        ahead = self.waiting.ahead if self.waiting else frozenset(self.opening)
+        in_use = {other.model for other in (*self.running, *ahead.intersection(self.opening))}
         try:
-            self.engine.join(task.prepare(opened.result()))
+            ready = self._ready(task.model, in_use)
+        except Exception as error:
+            task.fail(error)
+            ready = True
+        self.waiting = None if ready else Waiting(task, ahead)
+        return ready
+
+    def _prepare(self, task: Task, opened: Future[Any]) -> None:
+        if task.outcome is not None:
+            return
+        try:
+            self.engine.join(task.prepare(opened.result(), self.engine.models[task.model]))
             self.running.append(task)
         except Exception as error:
             task.fail(error)

@@ -17,6 +17,13 @@ class WorkerSettings(QueueSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description='"auto": bfloat16 on a GPU, float32 on a CPU'
     )
+    model_budget_bytes: int = Field(0, ge=0, description="bytes of weights loaded at once at most; 0: no limit")
+    load_limit_s: float = Field(900.0, gt=0, description="a worker that takes longer to load a model ends itself")
+    offload: Literal["none", "model", "sequential"] = Field(
+        "none", description="weights wait in main memory: a network at a time, or a layer at a time; needs a GPU"
+    )
+    vae_tiling: bool = Field(False, description="the VAE works tile by tile: large pictures in little memory")
+    vae_slicing: bool = Field(False, description="the VAE works image by image: n > 1 in little memory")
     torch_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves torch's own choice")
     codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode PNGs beside the loop")
     lease_s: int = Field(10, ge=3, description="a job whose worker is silent this long is given to another")

@@ -30,7 +30,6 @@ class Task:
     job_id: str
     parameters: InpaintParameters
     entry: ModelEntry
-    family: Family
     stopwatch: Stopwatch
     deadline: float = math.inf  # on the monotonic clock
     published: int = 0  # the step last made known
@@ -123,8 +122,9 @@ class Task:
 
     # ---- engine thread
 
-    def prepare(self, canvas: Canvas) -> list[DenoiseState]:
-        self.states = self.family.prepare(canvas, self.parameters, self.stopwatch.enter)
+    def prepare(self, canvas: Canvas, family: Family) -> list[DenoiseState]:
+        self.family = family
+        self.states = family.prepare(canvas, self.parameters, self.stopwatch.enter)
         self.stopwatch.enter("denoise")
         return self.states
 
@@ -135,6 +135,10 @@ class Task:
         return pixels
 
     # ---- at the boundaries
+
+    @property
+    def model(self) -> str:
+        return self.parameters.model
 
     @property
     def seeds(self) -> list[int]:

@@ -5,8 +5,8 @@ from pydantic import Field
 
 from app.examples import problems
 from app.service import ServiceDep
-from jobs.catalog import ModelEntry, workers_by_model
-from jobs.schema import Record
+from jobs.catalog import Catalog, Preset, workers_by_model
+from jobs.schema import Record, WorkerPresence
 
 router = APIRouter(prefix="/v1/models", tags=["catalog"])
 
@@ -23,24 +23,32 @@ class ModelView(Record):
     masked_content: str
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
-    workers: list[str] = Field(description="Living workers that have it loaded.")
+    max_num_inference_steps: int
+    max_n: int
+    presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
+    workers: list[str] = Field(description="Living workers that serve it, loaded or not.")
+    loaded_by: list[str] = Field(description="Those of them that have it on their device now.")
 
 
 class ModelsView(Record):
     models: list[ModelView]
 
 
+OPERATORS_OWN = {"source", "revision", "config", "dtype", "pinned"}
+
+
 @router.get("", summary="List the models", responses=problems("store_unavailable"))
 def models(service: ServiceDep) -> ModelsView:
-    """Each model with the defaults of a request that names it, and the workers that have it loaded."""
-    loaded = workers_by_model(service.catalog, service.queue.store.workers())
-    return ModelsView(
-        models=[
-            _view(name, entry, name == service.catalog.default, loaded[name])
-            for name, entry in service.catalog.models.items()
-        ]
+    """Each model with the defaults, limits and presets of a request that names it, and where it is loaded."""
+    workers = service.queue.store.workers()
+    return ModelsView(models=[_view(name, service.catalog, workers) for name in service.catalog.models])
+
+
+def _view(name: str, catalog: Catalog, workers: list[WorkerPresence]) -> ModelView:
+    return ModelView(
+        name=name,
+        default=name == catalog.default,
+        workers=workers_by_model(catalog, workers)[name],
+        loaded_by=[worker.name for worker in workers if name in worker.loaded],
+        **catalog.models[name].model_dump(exclude=OPERATORS_OWN),
     )
-
-
-def _view(name: str, entry: ModelEntry, default: bool, workers: list[str]) -> ModelView:
-    return ModelView(name=name, default=default, workers=workers, **entry.model_dump(exclude={"source"}))

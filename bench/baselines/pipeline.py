@@ -13,7 +13,7 @@ from diffusers import StableDiffusionInpaintPipeline
 from diffusers.utils import logging
 from PIL import Image
 
-from worker.loading import EMBEDDED
+from worker.sources import EMBEDDED
 
 
 class Painter:

@@ -40,7 +40,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "long prompt": ({"prompt": "x" * 2001}, "invalid_field", "2000"),
     "unknown mask mode": ({"mask_mode": "grey"}, "invalid_field", "'white', 'black', 'alpha' or 'alpha_inverted'"),
     "unknown output": ({"output_format": "gif"}, "invalid_field", "png"),
-    "unknown model": ({"model": "dall-e"}, "unknown_model", "Known models: pocket"),
+    "unknown preset": ({"preset": "slow"}, "invalid_field", "Known presets: fast"),
     "unknown scheduler": ({"scheduler": "magic"}, "invalid_field", "Known schedulers: ddim"),
 }
 
@@ -53,6 +53,11 @@ async def test_a_bad_field_is_named_and_nothing_is_queued(
     problem = assert_problem(await submit(client, **fields), 422, code)
     assert sentence in problem["detail"]
     assert not our_keys(connection)
+
+
+async def test_an_unknown_model_is_a_404_that_lists_the_known_ones(client: httpx.AsyncClient) -> None:
+    problem = assert_problem(await submit(client, model="dall-e"), 404, "unknown_model")
+    assert "Known models: pocket" in problem["detail"]
 
 
 BAD_FILES: dict[str, tuple[dict[str, Any], int, str, str]] = {

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 WORKER = WorkerPresence(
     name="w1",
     models=["pocket"],
+    loaded=["pocket"],
     seats=4,
     jobs=[],
     device="cpu",
@@ -74,8 +75,18 @@ async def test_models_come_with_defaults_and_where_they_are_loaded(client: httpx
     settler.queue.store.announce(WORKER, lease_s=10)
     (pocket,) = (await client.get("/v1/models")).json()["models"]
     assert (pocket["name"], pocket["default"], pocket["workers"]) == ("pocket", True, ["w1"])
+    assert pocket["loaded_by"] == ["w1"]
     assert (pocket["num_inference_steps"], pocket["scheduler"]) == (20, "ddim")
+    assert (pocket["presets"]["fast"]["num_inference_steps"], pocket["max_n"]) == (8, 8)
     assert "source" not in pocket
+
+
+async def test_a_model_that_a_worker_serves_is_not_yet_one_that_it_has_loaded(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    settler.queue.store.announce(WORKER.model_copy(update={"loaded": []}), lease_s=10)
+    (pocket,) = (await client.get("/v1/models")).json()["models"]
+    assert (pocket["workers"], pocket["loaded_by"]) == (["w1"], [])
 
 
 async def test_schedulers_have_descriptions(client: httpx.AsyncClient) -> None:

@@ -15,8 +15,8 @@ from jobs.schema import InpaintParameters, InpaintRequest, JobStatus
 from jobs.settings import QueueSettings
 
 
-def test_a_request_has_every_field_of_the_parameters() -> None:
-    assert set(InpaintRequest.model_fields) == set(InpaintParameters.model_fields)
+def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_some() -> None:
+    assert set(InpaintRequest.model_fields) - {"preset"} == set(InpaintParameters.model_fields)
 
 
 def test_parameters_survive_json() -> None:

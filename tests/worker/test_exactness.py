@@ -9,7 +9,6 @@ from PIL import Image
 
 from jobs.catalog import ModelEntry
 from jobs.schema import InpaintParameters
-from tests.worker import tiny
 from worker import masks
 from worker.stopwatch import Stopwatch
 from worker.task import Task
@@ -24,7 +23,6 @@ ENTRY = ModelEntry(
     size_px=64,
     max_size_px=128,
 )
-MODEL = tiny.model("sd", "concat")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -72,7 +70,7 @@ def test_every_pixel_where_the_effective_mask_is_0_is_byte_equal(
             "mask_grow": grow, "mask_feather": feather,
         }
     )  # fmt: skip
-    task = Task("id", parameters, ENTRY, MODEL, Stopwatch(0.0))
+    task = Task("id", parameters, ENTRY, Stopwatch(0.0))
 
     canvas = task.open(png(photo), png(mask))
     report = task.close(rng.integers(0, 256, (n, *canvas.image.shape), np.uint8))

@@ -9,7 +9,7 @@ from diffusers import AutoencoderTiny
 from tests.worker import tiny
 from tests.worker.test_parity import canvas, no_clock, parameters, run_alone
 from worker.families.base import Canvas
-from worker.loading import EMBEDDED
+from worker.sources import EMBEDDED
 
 
 def soft_canvas(value: int) -> Canvas:
