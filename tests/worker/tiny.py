@@ -14,6 +14,9 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    StableDiffusion3InpaintPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
@@ -21,8 +24,10 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from jobs.schema import InpaintParameters
+from tests.worker import tiny_transformers
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
+from worker.families.sd3 import StableDiffusion3
 from worker.families.sdxl import StableDiffusionXL
 
 SIZE = 64
@@ -136,6 +141,20 @@ def optional_negative(wanted: InpaintParameters) -> dict[str, Any]:
     return both_prompts(wanted) | {"negative_prompt": wanted.negative_prompt or None}
 
 
+def sd3(in_channels: int, scheduler: Any) -> StableDiffusion3InpaintPipeline:
+    return StableDiffusion3InpaintPipeline(
+        vae=tiny_transformers.vae(),
+        text_encoder=text_encoder(CLIPTextModelWithProjection),
+        text_encoder_2=text_encoder(CLIPTextModelWithProjection),
+        text_encoder_3=tiny_transformers.t5(64),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        tokenizer_3=tiny_transformers.t5_tokenizer(),
+        transformer=tiny_transformers.sd3_transformer(in_channels),
+        scheduler=scheduler,
+    )
+
+
 FAMILIES = {
     "sd": Tiny(StableDiffusion, {"concat": partial(sd, 9), "recompose": partial(sd, 4)}, DIFFUSION_SCHEDULERS),
     "sdxl": Tiny(
@@ -143,6 +162,14 @@ FAMILIES = {
         {"concat": partial(sdxl, 9), "recompose": partial(sdxl, 4)},
         DIFFUSION_SCHEDULERS,
         optional_negative,
+    ),
+    "sd3": Tiny(
+        StableDiffusion3,
+        {"concat": partial(sd3, 33), "recompose": partial(sd3, 16)},
+        {
+            "flow_euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
+            "flow_heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
+        },
     ),
 }
 

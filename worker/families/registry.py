@@ -2,6 +2,11 @@
 
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
+from worker.families.sd3 import StableDiffusion3
 from worker.families.sdxl import StableDiffusionXL
 
-FAMILIES: dict[str, type[LatentDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
+FAMILIES: dict[str, type[LatentDiffusion]] = {
+    "sd": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "sd3": StableDiffusion3,
+}

@@ -1,0 +1,46 @@
+"""Stable Diffusion 3 and 3.5: a multimodal transformer that predicts a flow, told of the prompt by CLIP twice and T5.
+
+The oracle is ``StableDiffusion3InpaintPipeline`` of diffusers, except that it forgets the VAE's shift when it decodes.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import StableDiffusion3InpaintPipeline
+
+from jobs.schema import InpaintParameters
+from worker.families.base import Canvas
+from worker.families.flow import resolution_shift
+from worker.families.latent_diffusion import LatentDiffusion, Prompts
+from worker.state import Conditioning
+
+
+class StableDiffusion3(LatentDiffusion):
+    """The ``sd3`` family: 16 latent channels, 33 input channels in concat mode.
+
+    Conditioning: ``encoder_hidden_states`` (1, tokens, width), ``pooled_projections`` (1, width).
+    """
+
+    pipeline_class = StableDiffusion3InpaintPipeline
+    network_part = "transformer"
+    flow = True
+
+    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+        guided = parameters.guidance_scale > 1 and parameters.prompt != parameters.negative_prompt
+        text, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
+            parameters.prompt,
+            None,
+            None,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=parameters.negative_prompt,
+        )
+        told = {"encoder_hidden_states": text, "pooled_projections": pooled}
+        told_not = {"encoder_hidden_states": negative, "pooled_projections": negative_pooled}
+        return told, told_not if guided else None
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        return torch.as_tensor(self.network(inputs, timestep=timesteps, **conditioning, return_dict=False)[0])
+
+    def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
+        return {"num_inference_steps": steps, "mu": resolution_shift(self.pipeline.scheduler, grid)}
