@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -68,7 +67,7 @@ def save_lora(pipeline: Any, network_part: str, path: Path) -> None:
 
     The file appears under its name when it is whole.
     """
-    weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(getattr(pipeline, network_part)))
+    weights = get_peft_model_state_dict(getattr(pipeline, network_part))
     part = path.with_suffix(".part.safetensors")
     pipeline.save_lora_weights(part.parent, weight_name=part.name, **{f"{network_part}_lora_layers": weights})
     part.replace(path)
