@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from jobs.catalog import ModelEntry
@@ -16,11 +15,10 @@ from jobs.errors import Undecodable
 from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
+from worker.fill import fill
 from worker.png import PngWriter
 from worker.state import DenoiseState
 from worker.stopwatch import Stopwatch
-
-FILL_RADIUS_PX = 5
 
 
 @dataclass(eq=False)
@@ -72,7 +70,7 @@ class Task:
             mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
         start = image
         if parameters.masked_content == "fill":
-            start = cv2.inpaint(image, (mask > 0).astype(np.uint8), FILL_RADIUS_PX, cv2.INPAINT_TELEA)
+            start = fill(image, mask > 0)
         return Canvas(image, start, mask)
 
     def close(self, canvases: Pixels) -> JobReport:
@@ -151,7 +149,7 @@ class Task:
     @property
     def step(self) -> int:
         """Steps done by the image that has done the fewest."""
-        return min((state.index for state in self.states), default=0)
+        return min((state.steps_done for state in self.states), default=0)
 
     @property
     def eta_ms(self) -> float:
