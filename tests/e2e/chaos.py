@@ -6,7 +6,6 @@ seed decides what is done and in which order; the machine decides what each faul
 """
 
 import argparse
-import io
 import random
 import shutil
 import signal
@@ -20,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from PIL import Image
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.e2e.fleet import LEASE_S, Fleet
+from tests.e2e.pictures import noise_and_mask
 from tests.redis_server import RedisServer
 
 WORKERS = 2
@@ -58,7 +56,7 @@ class Chaos:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.redis = Redis.from_url(self.fleet.server.url)
-        self.photo, self.mask = _pictures(self.seed)
+        self.photo, self.mask = noise_and_mask(self.seed)
 
     def run(self, jobs: int) -> None:
         faults = [self.kill, self.drain, self.freeze, self.restart_redis, self.cancel, self.cancel]
@@ -210,26 +208,12 @@ class Chaos:
         return {b"list": self.redis.llen, b"zset": self.redis.zcard}.get(kind, lambda _: 0)(key)
 
 
-def _pictures(seed: int) -> tuple[bytes, bytes]:
-    rng = np.random.default_rng(seed)
-    photo = rng.integers(0, 256, (96, 96, 3), np.uint8)
-    mask = np.zeros((96, 96), np.uint8)
-    mask[30:60, 20:70] = 255
-    return _png(photo), _png(mask)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def run_chaos(seed: int, jobs: int, folder: Path) -> Counter[str]:
     """One run from an empty Redis to the reckoning. Raises AssertionError naming what was lost."""
-    server = RedisServer(folder / "redis", append_only=True)
-    server.start()
-    fleet = Fleet(server, folder, INFILL_MAX_ATTEMPTS=str(MAX_ATTEMPTS))
-    try:
+    with (
+        RedisServer(folder / "redis", append_only=True) as server,
+        Fleet(server, folder, INFILL_MAX_ATTEMPTS=str(MAX_ATTEMPTS)) as fleet,
+    ):
         fleet.start_api()
         fleet.start(WORKERS)
         fleet.wait_until_ready()
@@ -239,10 +223,6 @@ def run_chaos(seed: int, jobs: int, folder: Path) -> Counter[str]:
             chaos.settle()
             chaos.reckon()
         return chaos.tally
-    finally:
-        fleet.thaw_all()
-        fleet.end()
-        server.kill()
 
 
 def main() -> int:

@@ -64,6 +64,10 @@ class Fleet(Stack):
         process.send(signal.SIGKILL)
         process.popen.wait()
 
+    def end(self) -> None:
+        self.thaw_all()
+        super().end()
+
     def thaw_all(self) -> None:
         """Let frozen workers go on, so that they can be ended."""
         for worker in self.workers:

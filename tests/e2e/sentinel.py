@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.redis_server import RedisServer, free_port
+from tests.tethered import tethered
 
 SERVICE = "infill-test"
 PASSWORD = "p@ss"
@@ -67,7 +68,7 @@ class SentinelGroup:
         config = folder / "sentinel.conf"
         config.write_text("\n".join(lines) + "\n")
         with (folder / "log").open("ab") as log:
-            command = [self.servers[0].program, config, "--sentinel"]
+            command = tethered([self.servers[0].program, str(config), "--sentinel"])
             self._sentinels.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
 
     # ---- what the sentinels say

@@ -7,11 +7,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from tests.redis_server import free_port
+from tests.tethered import tethered
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "demo" / "photo.png"
@@ -25,7 +26,7 @@ class Process:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", module],
+                tethered([sys.executable, "-m", module]),
                 env={**os.environ, **env},
                 cwd=ROOT,
                 stdout=output,
@@ -48,7 +49,7 @@ class Process:
 
 
 class Stack:
-    """API and workers. ``env`` holds further settings for all of them."""
+    """API and workers, ended with the ``with`` block or by ``end``. ``env`` holds further settings for all of them."""
 
     def __init__(self, redis_url: str, folder: Path, **env: str) -> None:
         self.folder = folder
@@ -61,6 +62,12 @@ class Stack:
         self.workers: list[Process] = []
         self.apis: list[Process] = []
         self.urls: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def start_api(self) -> str:
         port = free_port()

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.nginx import PROGRAM, Nginx
-from tests.e2e.stack import Stack, has_ended, submit, wait_for
+from tests.e2e.stack import MASK, PHOTO, Stack, has_ended, submit, wait_for
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs nginx")
@@ -25,19 +25,14 @@ LONG = {"num_inference_steps": 200, "crop": "off"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    server = RedisServer(tmp_path_factory.mktemp("balanced-redis"), append_only=True)
-    server.start()
-    made = Stack(server.url, tmp_path_factory.mktemp("balanced"))
-    try:
+    folder = tmp_path_factory.mktemp("balanced")
+    with RedisServer(folder / "redis", append_only=True) as server, Stack(server.url, folder) as made:
         for index in range(2):
             made.start_worker(INFILL_WORKER_NAME=f"w{index}")
             made.start_api()
         made.wait_until_up()
         made.wait_for_workers(2, timeout_s=240)
         yield made
-    finally:
-        made.end()
-        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +208,19 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
         stack.apis[0].send(signal.SIGKILL)
         stack.restart_api(0)
         stack.wait_until_up()
+
+
+def test_a_caller_who_leaves_nginx_leaves_the_api_too(client: httpx.Client) -> None:
+    """Its job is canceled where it asked for that, though nginx' own connection to the API is another one."""
+    key = {"Idempotency-Key": "leaves"}
+    files = {"image": ("photo.png", PHOTO.read_bytes()), "mask": ("mask.png", MASK.read_bytes())}
+    data = {name: str(value) for name, value in LONG.items()}
+    wish = {"on_disconnect": "cancel"}
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/inpaint", files=files, data=data | wish, headers=key | {"Prefer": "wait=60"}, timeout=3)
+    left = submit(client, key, **LONG)
+    assert left.headers["idempotency-replayed"] == "true"
+    assert wait_for(client, left.json()["id"], timeout_s=20)["status"] == "canceled"
 
 
 def test_a_rolling_restart_of_all_workers_under_load_fails_no_request(

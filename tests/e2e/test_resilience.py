@@ -21,18 +21,13 @@ LONG = {"num_inference_steps": 40}
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    server = RedisServer(tmp_path_factory.mktemp("fleet-redis"), append_only=True)
-    server.start()
-    made = Fleet(server, tmp_path_factory.mktemp("fleet"))
-    try:
+    folder = tmp_path_factory.mktemp("fleet")
+    with RedisServer(folder / "redis", append_only=True) as server, Fleet(server, folder) as made:
         made.start_api()
         made.start_worker()
         made.wait_until_ready()
         made.workers[0].end()
         yield made
-    finally:
-        made.end()
-        server.kill()
 
 
 @pytest.fixture
@@ -60,6 +55,29 @@ def test_jobs_of_a_killed_worker_are_run_again_elsewhere(fleet: Fleet, client: h
     assert [job["status"] for job in jobs] == ["succeeded"] * 3
     assert {job["attempt"] for job in jobs if job["id"] in lost} == {2}
     assert all(client.get(job["images"][0]["url"]).is_success for job in jobs)
+
+
+def test_without_any_worker_jobs_stay_as_they_are_until_one_starts(fleet: Fleet, client: httpx.Client) -> None:
+    """Only workers look for lapsed leases. What the operator sees meanwhile is what docs/operations.md says."""
+    fleet.hire(1)
+    running, canceled = (submit(client, seed=seed, **LONG).json()["id"] for seed in range(2))
+    wait_for(client, canceled, "running")
+    fleet.kill(fleet.holder_of(running))
+    waiting = submit(client, num_inference_steps=2).json()["id"]
+    deadline = time.monotonic() + LEASE_S + 5
+    while (ready := client.get("/readyz")).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert ready.json()["code"] == "no_worker" and "pocket" in ready.json()["detail"]
+    gauges = client.get("/metrics").text
+    assert 'infill_model_workers{model="pocket"} 0.0' in gauges and "infill_workers 0.0" in gauges
+    assert client.get(f"/v1/jobs/{running}").json()["status"] == "running"
+    assert client.get(f"/v1/jobs/{waiting}").json()["status"] == "queued"
+    assert client.delete(f"/v1/jobs/{canceled}").status_code == 202
+    fleet.hire(1)
+    jobs = ended(client, [running, canceled, waiting])
+    assert [job["status"] for job in jobs] == ["succeeded", "canceled", "succeeded"]
+    assert [job["attempt"] for job in jobs] == [2, 1, 1]
 
 
 def test_sigterm_lets_the_worker_finish_what_it_has_and_exit_with_0(fleet: Fleet, client: httpx.Client) -> None:
@@ -121,15 +139,18 @@ def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fl
 
 def test_a_job_that_ran_out_of_attempts_ends_as_every_other_one(tmp_path: Path) -> None:
     """Whoever waits for it is woken, its uploads go, it is counted, and the worker that found it says so."""
-    server = RedisServer(tmp_path / "redis", append_only=True)
-    server.start()
     port = free_port()
-    fleet = Fleet(server, tmp_path, INFILL_MAX_ATTEMPTS="2", INFILL_POLL_S="600", INFILL_MAX_WAIT_S="200")
-    try:
+    settings = {"INFILL_MAX_ATTEMPTS": "2", "INFILL_POLL_S": "600", "INFILL_MAX_WAIT_S": "200"}
+    with (
+        RedisServer(tmp_path / "redis", append_only=True) as server,
+        Fleet(server, tmp_path, **settings) as fleet,
+        ThreadPoolExecutor() as threads,
+        Redis.from_url(server.url) as redis,
+    ):
         fleet.start_api()
         fleet.wait_until_up()
         fleet.hire(2)
-        with fleet.client() as client, ThreadPoolExecutor() as threads, Redis.from_url(server.url) as redis:
+        with fleet.client() as client:
             key = {"Idempotency-Key": "k", "X-API-Key": "a"}
             job_id = submit(client, key, num_inference_steps=200, crop="off").json()["id"]
             waiting = threads.submit(submit, client, key | {"Prefer": "wait=200"}, num_inference_steps=200, crop="off")
@@ -137,14 +158,11 @@ def test_a_job_that_ran_out_of_attempts_ends_as_every_other_one(tmp_path: Path) 
             fleet.kill(fleet.holder_of(job_id))
             finder = fleet.start_worker(INFILL_METRICS_PORT=str(port))
             assert waiting.result(timeout=120).json()["error"]["code"] == "crashed"
-            assert not [key for key in redis.keys(f"infill:{job_id}:*") if not key.endswith(b":progress")]
-            assert redis.llen(keys.ENDED) == 1
-            counted = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-            assert 'infill_jobs_ended_total{outcome="crashed"} 1.0' in counted
-            assert f"job {job_id} failed: crashed" in finder.log.read_text()
-    finally:
-        fleet.end()
-        server.kill()
+        assert not [key for key in redis.keys(f"infill:{job_id}:*") if not key.endswith(b":progress")]
+        assert redis.llen(keys.ENDED) == 1
+        counted = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        assert 'infill_jobs_ended_total{outcome="crashed"} 1.0' in counted
+        assert f"job {job_id} failed: crashed" in finder.log.read_text()
 
 
 def next_attempt(client: httpx.Client, job_id: str, attempt: int, timeout_s: float = 240) -> dict[str, Any]:
@@ -179,13 +197,10 @@ def test_redis_killed_and_restarted_loses_no_job_and_the_api_says_503_meanwhile(
 def test_a_job_over_its_deadline_fails_at_the_next_step(fleet: Fleet) -> None:
     """The deadline is the submitting API's setting and travels with the job."""
     fleet.hire(1)
-    hasty = Stack(fleet.server.url, fleet.folder, INFILL_JOB_DEADLINE_S="2")
-    hasty.start_api()
-    try:
+    with Stack(fleet.server.url, fleet.folder, INFILL_JOB_DEADLINE_S="2") as hasty:
+        hasty.start_api()
         hasty.wait_until_ready()
         with hasty.client() as client:
             job = wait_for(client, submit(client, num_inference_steps=200, crop="off").json()["id"], timeout_s=60)
-    finally:
-        hasty.end()
     assert job["status"] == "failed"
     assert job["error"]["code"] == "deadline_exceeded"

@@ -76,22 +76,18 @@ def make_certificates(openssl: str, folder: Path) -> None:
 def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     make: Callable[[Path], Secured] = request.param
     made = make(tmp_path_factory.mktemp("secured-redis"))
-    made.server.start()
-    yield made
-    made.server.kill()
+    with made.server:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def stack(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Calls that wait do not look by themselves: they depend on the notices that come over the event loop's client."""
-    made = Stack(secured.server.url, tmp_path_factory.mktemp("secured"), INFILL_POLL_S="50", INFILL_METRICS_PORT="0")
-    try:
+    with Stack(secured.server.url, tmp_path_factory.mktemp("secured"), INFILL_POLL_S="50") as made:
         made.start_worker()
         made.start_api()
         made.wait_until_ready()
         yield made
-    finally:
-        made.end()
 
 
 def test_a_job_runs_and_its_end_is_noticed_at_once(stack: Stack) -> None:
@@ -104,8 +100,7 @@ def test_a_job_runs_and_its_end_is_noticed_at_once(stack: Stack) -> None:
 
 
 def test_who_is_not_let_in_is_not_ready_and_says_so_in_the_log(secured: Secured, stack: Stack, tmp_path: Path) -> None:
-    outsiders = Stack("", tmp_path)
-    try:
+    with Stack("", tmp_path) as outsiders:
         for url in secured.refused.values():
             outsiders.env["INFILL_REDIS_URL"] = url
             outsiders.start_api()
@@ -115,7 +110,5 @@ def test_who_is_not_let_in_is_not_ready_and_says_so_in_the_log(secured: Secured,
                 answer = client.get("/readyz")
             assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable"), reason
             assert '"changes_lost"' in process.log.read_text(), reason
-    finally:
-        outsiders.end()
     with stack.client() as client:
         assert client.get("/readyz").status_code == 200

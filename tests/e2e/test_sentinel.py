@@ -29,14 +29,11 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelGroup]:
 def stack(group: SentinelGroup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The lease is shorter than a failover: what was leased has lapsed when Redis is back."""
     settings = {"INFILL_LEASE_S": "3", "INFILL_BEAT_S": "0.9", "INFILL_MAINTENANCE_S": "1"}
-    made = Stack(group.url, tmp_path_factory.mktemp("sentinel-stack"), **settings)
-    try:
+    with Stack(group.url, tmp_path_factory.mktemp("sentinel-stack"), **settings) as made:
         made.start_worker()
         made.start_api()
         made.wait_until_ready(240)
         yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture
@@ -67,6 +64,18 @@ def ended(client: httpx.Client, job_id: str, timeout_s: float = 180) -> dict[str
     raise TimeoutError(job_id)
 
 
+def submit_after_an_outage(stack: Stack, client: httpx.Client) -> str:
+    """Submit until there is a master that takes writes, which there is not at once. Returns the job's id."""
+    refused = 0
+    deadline = time.monotonic() + 60
+    while not (answer := ask(lambda: submit(client, **CHEAP))).is_success:
+        refused += 1
+        assert time.monotonic() < deadline, stack.logs()
+        time.sleep(0.2)
+    assert refused
+    return str(answer.json()["id"])
+
+
 def test_the_master_killed_and_its_replica_put_in_its_place_loses_no_job(
     group: SentinelGroup, stack: Stack, client: httpx.Client
 ) -> None:
@@ -76,15 +85,9 @@ def test_the_master_killed_and_its_replica_put_in_its_place_loses_no_job(
     master = group.master()
     group.wait_for_replica(master)
     master.kill()
-    refused = 0
-    deadline = time.monotonic() + 60
-    while not (answer := ask(lambda: submit(client, **CHEAP))).is_success:
-        refused += 1
-        assert time.monotonic() < deadline, stack.logs()
-        time.sleep(0.2)
-    assert refused
+    after = submit_after_an_outage(stack, client)
     assert group.master() is group.other_than(master)
-    jobs = [ended(client, job_id) for job_id in [running, *waiting, answer.json()["id"]]]
+    jobs = [ended(client, job_id) for job_id in [running, *waiting, after]]
     assert [job["status"] for job in jobs] == ["succeeded"] * len(jobs)
     assert jobs[0]["attempt"] == 1, "a failover spends no attempt"
     assert all(client.get(job["images"][0]["url"]).is_success for job in jobs)
@@ -106,14 +109,8 @@ def test_a_planned_failover_loses_no_job_where_a_master_without_replica_takes_no
     group.set_min_replicas(1)
     group.fail_over()
     wait_for(lambda: group.master() is replica)
-    refused = 0
-    deadline = time.monotonic() + 60
-    while not (answer := ask(lambda: submit(client, **CHEAP))).is_success:
-        refused += 1
-        assert time.monotonic() < deadline, stack.logs()
-        time.sleep(0.2)
-    assert refused
-    jobs = [ended(client, job_id) for job_id in [running, *waiting, answer.json()["id"]]]
+    after = submit_after_an_outage(stack, client)
+    jobs = [ended(client, job_id) for job_id in [running, *waiting, after]]
     assert [job["status"] for job in jobs] == ["succeeded"] * len(jobs)
     assert jobs[0]["attempt"] == 1
     assert "NOREPLICAS" in stack.workers[0].log.read_text()

@@ -65,19 +65,15 @@ def test_an_address_that_cannot_be_used_stops_the_start_without_showing_the_pass
 
 
 def test_a_redis_that_takes_no_writes_is_away_and_one_that_refuses_a_command_is_not(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, options={"min-replicas-to-write": 1})
-    server.start()
-    try:
-        with Redis.from_url(server.url) as client:
-            assert is_away(error_of(lambda: client.set("a", 1)))
-            assert is_away(error_of(client.pipeline().set("a", 1).execute))
-            client.config_set("min-replicas-to-write", 0)
-            client.set("a", 1)
-            assert not is_away(error_of(lambda: client.lpush("a", 1)))
-            client.replicaof("127.0.0.1", server.port)
-            assert is_away(error_of(lambda: client.set("a", 1)))
-    finally:
-        server.kill()
+    options = {"min-replicas-to-write": 1}
+    with RedisServer(tmp_path, options=options) as server, Redis.from_url(server.url) as client:
+        assert is_away(error_of(lambda: client.set("a", 1)))
+        assert is_away(error_of(client.pipeline().set("a", 1).execute))
+        client.config_set("min-replicas-to-write", 0)
+        client.set("a", 1)
+        assert not is_away(error_of(lambda: client.lpush("a", 1)))
+        client.replicaof("127.0.0.1", server.port)
+        assert is_away(error_of(lambda: client.set("a", 1)))
     assert is_away(error_of(lambda: connect_api(server.url).ping()))
     assert not is_away(ValueError("NOREPLICAS"))
 
