@@ -19,11 +19,12 @@ from jobs.errors import InvalidLora
 NETWORK = "network"
 """The U-Net or transformer. Other components are called as in diffusers: text_encoder, text_encoder_2."""
 
+PEFT_PREFIX = "base_model.model."
 COMPONENTS = {
     "unet.": NETWORK,
     "transformer.": NETWORK,
     "diffusion_model.": NETWORK,
-    "base_model.model.": NETWORK,
+    PEFT_PREFIX: NETWORK,
     "lora_unet_": NETWORK,
     "lora_transformer_": NETWORK,
     "text_encoder.": "text_encoder",
@@ -46,8 +47,8 @@ TRANSFORMERS = {
     "sd3": re.compile(r"joint_blocks_|transformer_blocks_\d+_attn2_"),
     "qwen-image": re.compile(r"transformer_blocks_\d+_(img|txt)_m"),
 }
-ELSEWHERE_NAMED = re.compile(r"(input_blocks|middle_block|output_blocks|double_blocks|single_blocks|joint_blocks)_")
-"""Layers named as in the model's first code, not as in diffusers: which is which is known to diffusers' converters."""
+FIRST_CODE = ("input_blocks", "middle_block", "output_blocks", "double_blocks", "single_blocks", "joint_blocks")
+"""Blocks named as in the model's first code, not as in diffusers: which is which is known to diffusers' converters."""
 
 
 class Layer(NamedTuple):
@@ -79,6 +80,12 @@ def _place(tensor_layer: str) -> tuple[str, str]:
         if tensor_layer.startswith(prefix):
             return component, flat_name(component, tensor_layer.removeprefix(prefix))
     return NETWORK, flat_name(NETWORK, tensor_layer)
+
+
+def has_peft_names(tensors: Iterable[str]) -> bool:
+    """Whether no tensor's name says what it belongs to, as where PEFT alone has saved a network's adapter."""
+    others = (*(prefix for prefix in COMPONENTS if prefix != PEFT_PREFIX), *FIRST_CODE)
+    return not any(name.startswith(others) for name in tensors)
 
 
 def layers_of(shapes: Mapping[str, Sequence[int]]) -> list[Layer]:
@@ -136,7 +143,7 @@ def misfit(layers: Iterable[Layer], widths: Mapping[str, Width]) -> str | None:
     None too where the layers are named as in the model's first code; then loading it tells.
     """
     layers = list(layers)
-    if any(ELSEWHERE_NAMED.match(layer.name) for layer in layers):
+    if any(layer.name.startswith(FIRST_CODE) for layer in layers):
         return None
     for layer in layers:
         width = widths.get(width_key(layer.component, layer.name))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jobs.errors import InvalidLora, LoraMismatch, UnknownLora
-from jobs.lora_layers import Layer, Width, families_of, layers_of, misfit
+from jobs.lora_layers import Layer, Width, families_of, has_peft_names, layers_of, misfit
 
 MAX_HEADER_BYTES = 100_000_000
 """As in the safetensors library itself."""
@@ -23,6 +23,7 @@ class LoraFile:
     path: Path
     size_bytes: int
     changed_ns: int
+    peft_names: bool
     layers: tuple[Layer, ...]
     families: tuple[str, ...]
 
@@ -84,8 +85,9 @@ def describe(path: Path) -> LoraFile:
 @lru_cache(maxsize=1024)
 def _describe(path: Path, size_bytes: int, changed_ns: int) -> LoraFile:
     with path.open("rb") as file:
-        layers = layers_of(tensor_shapes(file, size_bytes))
-    return LoraFile(path.stem, path, size_bytes, changed_ns, tuple(layers), families_of(layers))
+        shapes = tensor_shapes(file, size_bytes)
+    layers = layers_of(shapes)
+    return LoraFile(path.stem, path, size_bytes, changed_ns, has_peft_names(shapes), tuple(layers), families_of(layers))
 
 
 def tensor_shapes(file: BinaryIO, size_bytes: int) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ a running job, its cancel flag, and which workers live.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from pydantic import TypeAdapter
@@ -128,6 +128,13 @@ class Store:
     def put_widths(self, source: str, widths: Mapping[str, Width]) -> None:
         """Make known how wide the layers of a loaded model are; ``source`` is the catalog's."""
         self.connection.set(keys.widths(source), WIDTHS.dump_json(dict(widths)), ex=self.settings.record_ttl_s)
+
+    def keep_widths(self, sources: Iterable[str]) -> None:
+        """Lengthen the lifetime of what is known of these sources."""
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for source in sources:
+                pipeline.expire(keys.widths(source), self.settings.record_ttl_s)
+            pipeline.execute()
 
     def widths(self, source: str) -> dict[str, Width] | None:
         """As put; None while no worker has loaded a model from ``source``."""

@@ -1,7 +1,7 @@
 """Who shares the next forward pass. Pure policy: no torch, no Redis.
 
-States of one ``key`` (model, latent shape, dtype, guided or not) can be stacked. The key whose state has waited
-longest is served; within it the longest waiting come first. A batch is never held back to fill it up.
+States of one ``key`` (model, latent shape, dtype, guided or not, adapters) can be stacked. The key whose state has
+waited longest is served; within it the longest waiting come first. A batch is never held back to fill it up.
 """
 
 from collections.abc import Hashable, Sequence

@@ -27,6 +27,7 @@ class Desk:
         self.session = session
         self.settings = settings
         self.metrics = WorkerMetrics()
+        self._widths_told: set[str] = set()
 
     def begin(self, job: Job) -> Task:
         """Start a job that RQ has just handed over. Raises JobFailure, or ValidationError for a foreign record."""
@@ -62,7 +63,16 @@ class Desk:
                 progress = {"step": task.step, "steps": task.steps, "eta_ms": task.eta_ms}
                 self.store.write_progress(pipeline, task.job_id, **progress)
             pipeline.execute()
+        self.tell_widths()
         return self.store.canceled([task.job_id for task in tasks])
+
+    def tell_widths(self) -> None:
+        """Make known what adapters must fit, for models that have been loaded since; on the engine's thread."""
+        engine = self.session.engine
+        for name in engine.models.keys() - self._widths_told:
+            self.store.put_widths(self.catalog.model(name).source, engine.adapters.widths(engine.models[name]))
+            self._widths_told.add(name)
+        self.metrics.adapter_bytes.set(engine.adapters.size_bytes)
 
     def store_result(self, task: Task) -> JobReport:
         """Put the images into the store; return the report with its last account of the time."""
@@ -95,6 +105,7 @@ class Desk:
             last_beat_at=now(),
         )
         self.store.announce(presence, self.settings.lease_s)
+        self.store.keep_widths([self.catalog.model(name).source for name in list(self._widths_told)])
         self.metrics.seats_taken.set(len(job_ids))
 
     def withdraw(self) -> None:

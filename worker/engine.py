@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from jobs.loras import LoraFolder
+from worker.adapters import Adapters
 from worker.batcher import pick_batch
 from worker.families.base import Family
-from worker.state import DenoiseState
+from worker.state import AdapterSet, DenoiseState
 
 
 class Engine:
@@ -15,11 +17,13 @@ class Engine:
     Args:
         models: the loaded models by name; a state's key says which is its own.
         max_rows: images in one forward pass at most.
+        adapters: the adapters that states may name in their keys; without them there are none.
     """
 
-    def __init__(self, models: Mapping[str, Family], max_rows: int) -> None:
+    def __init__(self, models: Mapping[str, Family], max_rows: int, adapters: Adapters | None = None) -> None:
         self.models = models
         self.max_rows = max_rows
+        self.adapters = adapters or Adapters(LoraFolder(None), 0)
         self.live: list[DenoiseState] = []
         self.turn = 0
 
@@ -31,9 +35,14 @@ class Engine:
         """Memory the device holds for this process; 0 on a CPU."""
         return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
 
-    def join(self, states: Sequence[DenoiseState]) -> None:
-        """Let states take part from the next step on."""
+    def wear(self, family: Family, wanted: AdapterSet) -> None:
+        """Have exactly these adapters act on a model; those of live states stay loaded. Raises BadLora."""
+        self.adapters.wear(family, wanted, {adapter.digest for state in self.live for adapter in state.key.adapters})
+
+    def join(self, states: Sequence[DenoiseState], adapters: AdapterSet = ()) -> None:
+        """Let states take part from the next step on, with the adapters they were prepared with."""
         for state in states:
+            state.key = state.key._replace(adapters=adapters)
             state.last_turn = self.turn
         self.live += states
 
@@ -66,6 +75,7 @@ class Engine:
     def _predict(self, family: Family, states: list[DenoiseState]) -> list[tuple[DenoiseState, torch.Tensor]]:
         """Predict for all; where that fails, for each half, so that a bad state or a full device hurts it alone."""
         try:
+            self.wear(family, states[0].key.adapters)
             return list(zip(states, family.predict(states).split(1), strict=True))
         except Exception as error:
             if len(states) == 1:

@@ -10,7 +10,9 @@ from rq.serializers import JSONSerializer
 from jobs.catalog import load_catalog
 from jobs.connection import connect_worker
 from jobs.logs import configure_logs
+from jobs.loras import LoraFolder
 from jobs.store import Store
+from worker.adapters import Adapters
 from worker.desk import Desk
 from worker.engine import Engine
 from worker.inpaint_queue import InpaintQueue
@@ -44,7 +46,8 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     models.load_first()
     connection = connect_worker(settings.redis_url)
     name = settings.worker_name or uuid.uuid4().hex
-    session = Session(Engine(models, settings.max_rows), settings.codec_threads, models.ready)
+    adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
+    session = Session(Engine(models, settings.max_rows, adapters), settings.codec_threads, models.ready)
     desk = Desk(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

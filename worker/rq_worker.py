@@ -235,6 +235,7 @@ class BatchWorker(JobEndings):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         assert len(self.queues) == 1, "with several queues RQ pops in a way that can lose a job"
         self.desk.announce([])
+        self.desk.tell_widths()
         self._beaten_at = time.monotonic()
         self.pulse.start()
         try:

@@ -89,7 +89,10 @@ class Session:
         if task.outcome is not None:
             return
         try:
-            self.engine.join(task.prepare(opened.result(), self.engine.models[task.model]))
+            canvas, model = opened.result(), self.engine.models[task.model]
+            adapters = self.engine.adapters.choose(task.parameters.loras)
+            self.engine.wear(model, adapters)
+            self.engine.join(task.prepare(canvas, model), adapters)
             self.running.append(task)
         except Exception as error:
             task.fail(error)

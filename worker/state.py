@@ -13,6 +13,18 @@ Conditioning = Mapping[str, torch.Tensor]
 """What a network is told beside latents and timestep: the name of its argument -> (rows, ...)."""
 
 
+class Adapter(NamedTuple):
+    """A LoRA adapter at one scale. ``digest`` is of name and content: a file that was replaced is another adapter."""
+
+    digest: str
+    name: str
+    scale: float
+
+
+AdapterSet = tuple[Adapter, ...]
+"""Sorted, so that the order in a request does not matter; () is the model itself."""
+
+
 class BatchKey(NamedTuple):
     """States of equal keys can be stacked into one forward pass."""
 
@@ -20,6 +32,7 @@ class BatchKey(NamedTuple):
     latent_shape: tuple[int, ...]
     dtype: torch.dtype
     guided: bool
+    adapters: AdapterSet = ()
 
 
 @dataclass(eq=False)

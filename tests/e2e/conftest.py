@@ -12,7 +12,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One API and one worker with the pocket model, on a Redis of their own."""
     server = RedisServer(tmp_path_factory.mktemp("e2e-redis"), append_only=True)
     server.start()
-    made = Stack(server.url, tmp_path_factory.mktemp("e2e"))
+    made = Stack(server.url, tmp_path_factory.mktemp("e2e"), INFILL_LORA_DIR=str(tmp_path_factory.mktemp("loras")))
     try:
         made.start_api()
         made.start_worker()

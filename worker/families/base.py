@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class Family(Protocol):
     """A loaded model."""
 
     name: str
+    pipeline: Any
+    """diffusers' own, which the networks belong to; adapters are read by it."""
     latent_factor: int
     """Pixels that one latent cell spans."""
 
