@@ -16,6 +16,8 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    FluxFillPipeline,
+    FluxInpaintPipeline,
     StableDiffusion3InpaintPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -25,6 +27,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from jobs.schema import InpaintParameters
 from tests.worker import tiny_transformers
+from worker.families.flow import unpack
+from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
 from worker.families.sd3 import StableDiffusion3
@@ -55,6 +59,11 @@ DIFFUSION_SCHEDULERS: dict[str, Callable[[], Any]] = {
     "ddim": lambda: DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False),
     "euler": lambda: EulerDiscreteScheduler(**BETAS),
     "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**BETAS),
+}
+SHIFTS = {"use_dynamic_shifting": True, "shift": 3.0}
+SHIFTED_SCHEDULERS: dict[str, Callable[[], Any]] = {
+    "flow_euler": lambda: FlowMatchEulerDiscreteScheduler(**SHIFTS),
+    "flow_euler_karras": lambda: FlowMatchEulerDiscreteScheduler(**SHIFTS, use_karras_sigmas=True),
 }
 
 
@@ -155,6 +164,30 @@ def sd3(in_channels: int, scheduler: Any) -> StableDiffusion3InpaintPipeline:
     )
 
 
+def flux(in_channels: int, scheduler: Any, told_guidance: bool = True) -> FluxInpaintPipeline | FluxFillPipeline:
+    """Dev (64 channels), schnell (64, not told the guidance scale) and Fill (384)."""
+    kind = FluxFillPipeline if in_channels == 384 else FluxInpaintPipeline
+    return kind(
+        vae=tiny_transformers.vae(),
+        text_encoder=text_encoder(),
+        text_encoder_2=tiny_transformers.t5(32),
+        tokenizer=tokenizer(),
+        tokenizer_2=tiny_transformers.t5_tokenizer(),
+        transformer=tiny_transformers.flux_transformer(in_channels, told_guidance),
+        scheduler=scheduler,
+    )
+
+
+def scale_alone(wanted: InpaintParameters) -> dict[str, Any]:
+    """Arguments of a pipeline that computes nothing from a negative prompt."""
+    return {"guidance_scale": wanted.guidance_scale}
+
+
+def from_tokens(latents: torch.Tensor) -> torch.Tensor:
+    """What FLUX's pipelines call latents, (1, h / 2 * w / 2, 4 C), as (1, C, h, w)."""
+    return unpack(latents, (SIZE // 8, SIZE // 8))
+
+
 FAMILIES = {
     "sd": Tiny(StableDiffusion, {"concat": partial(sd, 9), "recompose": partial(sd, 4)}, DIFFUSION_SCHEDULERS),
     "sdxl": Tiny(
@@ -170,6 +203,13 @@ FAMILIES = {
             "flow_euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
             "flow_heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
         },
+    ),
+    "flux": Tiny(
+        Flux,
+        {"concat": partial(flux, 384), "recompose": partial(flux, 64)},
+        SHIFTED_SCHEDULERS,
+        scale_alone,
+        from_tokens,
     ),
 }
 

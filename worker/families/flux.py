@@ -1,0 +1,70 @@
+"""FLUX.1 dev, schnell and Fill: a transformer over 2x2 patches of latents that predicts a flow, told of the prompt by
+CLIP and T5. Dev and Fill are told the guidance scale as a number; nothing is computed from a negative prompt.
+
+The oracles are ``FluxInpaintPipeline`` and, for Fill, ``FluxFillPipeline`` of diffusers.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import FluxPipeline
+
+from jobs.schema import InpaintParameters
+from worker.families.base import Canvas
+from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, unpack
+from worker.families.latent_diffusion import LatentDiffusion, Prompts
+from worker.state import Conditioning
+
+
+class Flux(LatentDiffusion):
+    """The ``flux`` family: 16 latent channels, as 64 of a patch; in concat mode 384 with masked image and mask.
+
+    Conditioning: ``encoder_hidden_states`` (1, tokens, width), ``pooled_projections`` (1, width), ``guidance`` (1,).
+    """
+
+    pipeline_class = FluxPipeline  # of the same parts as the one for inpainting, which reads no single files
+    network_part = "transformer"
+    flow = True
+    encodes_image_at_full_strength = True
+
+    def input_channels(self) -> dict[str, int]:
+        latents, mask = self.latent_channels, self.latent_factor**2
+        return {"recompose": PATCH**2 * latents, "concat": PATCH**2 * (2 * latents + mask)}
+
+    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+        told_guidance = self.network.config.guidance_embeds
+        text, pooled, _ = self.pipeline.encode_prompt(
+            parameters.prompt, None, device=self.device, max_sequence_length=512 if told_guidance else 256
+        )
+        told = {"encoder_hidden_states": text, "pooled_projections": pooled}
+        if told_guidance:
+            told["guidance"] = torch.tensor([parameters.guidance_scale], device=self.device)
+        return told, None
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        grid = (inputs.shape[2], inputs.shape[3])
+        output = self.network(
+            pack(inputs),
+            timestep=timesteps.to(self.dtype) / 1000,
+            txt_ids=torch.zeros(conditioning["encoder_hidden_states"].shape[1], 3, device=self.device),
+            img_ids=_positions(grid, self.device),
+            **conditioning,
+            return_dict=False,
+        )[0]
+        return unpack(output, grid)
+
+    def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
+        mu = resolution_shift(self.pipeline.scheduler, grid)
+        return {"num_inference_steps": steps, "sigmas": linear_sigmas(steps), "mu": mu}
+
+    def extra_channels(self, repaint: torch.Tensor, masked_image_latents: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+        """Masked image latents, and the mask's own pixels: those of one latent cell become its channels."""
+        pixels = torch.tensor(canvas.mask > 0, device=self.device)[None, None].to(self.dtype)  # (1, 1, H, W)
+        return torch.cat([masked_image_latents, F.pixel_unshuffle(pixels, self.latent_factor)], dim=1)
+
+
+def _positions(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """Of each token: 0, its row, its column. (h / 2 * w / 2, 3)"""
+    axes = (torch.arange(length, device=device).float() for length in (1, grid[0] // PATCH, grid[1] // PATCH))
+    return torch.cartesian_prod(*axes)
