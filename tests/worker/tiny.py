@@ -11,9 +11,6 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     FluxFillPipeline,
@@ -27,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from jobs.schema import InpaintParameters
 from tests.worker import tiny_transformers
+from tests.worker.tiny_schedulers import DIFFUSION_SCHEDULERS
 from worker.families.flow import unpack
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
@@ -54,12 +52,6 @@ class Tiny:
     unpacked: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.contiguous  # to (1, C, h, w)
 
 
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-DIFFUSION_SCHEDULERS: dict[str, Callable[[], Any]] = {
-    "ddim": lambda: DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False),
-    "euler": lambda: EulerDiscreteScheduler(**BETAS),
-    "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**BETAS),
-}
 SHIFTS = {"use_dynamic_shifting": True, "shift": 3.0}
 SHIFTED_SCHEDULERS: dict[str, Callable[[], Any]] = {
     "flow_euler": lambda: FlowMatchEulerDiscreteScheduler(**SHIFTS),

@@ -49,7 +49,8 @@ class LatentDiffusion(ABC):
         self.name = name
         self.pipeline = pipeline
         self.vae, self.network = pipeline.vae, getattr(pipeline, self.network_part)
-        self.device, self.dtype = self.network.device, self.network.dtype
+        self.device = pipeline._execution_device  # where offloaded weights come to; they themselves lie elsewhere
+        self.dtype = self.network.dtype
         self.latent_factor: int = pipeline.vae_scale_factor
         if fault := self.fault():
             raise BadModel(f"Model {name!r}: {fault}.")
