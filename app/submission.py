@@ -17,9 +17,10 @@ from app.masks import SettledMask, settle_mask
 from app.service import Service
 from app.settings import ApiSettings
 from app.uploads import check_image, read_file
-from jobs.catalog import Catalog, ModelEntry, check_scheduler
+from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
+from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 
 FILES = {"image", "mask"}
@@ -78,7 +79,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
         "masked_content": defaults.masked_content,
     }
     parameters = InpaintParameters.model_validate(settled | preset | given | {"model": name})
-    check_scheduler(parameters.scheduler)
+    check_scheduler(parameters.scheduler, defaults.family, parameters.num_inference_steps)
     check_limits(parameters, defaults)
     return parameters
 

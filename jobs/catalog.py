@@ -1,4 +1,4 @@
-"""The models and noise schedulers that can be asked for by name."""
+"""The models that can be asked for by name."""
 
 import re
 import tomllib
@@ -9,35 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from jobs.errors import BadModel, InvalidField, UnknownModel
+from jobs.schedulers import Family, Scheduler, check_scheduler
 from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
-
-SCHEDULERS: dict[str, str] = {
-    "ddim": "DDIM (Song et al. 2021), deterministic",
-    "ddpm": "DDPM (Ho et al. 2020), ancestral",
-    "euler": "Euler (Karras et al. 2022, algorithm 2 without churn)",
-    "euler_a": "Euler, ancestral",
-    "dpmpp_2m": "DPM-Solver++ 2M (Lu et al. 2022)",
-    "dpmpp_2m_karras": "DPM-Solver++ 2M on the Karras sigmas",
-    "unipc": "UniPC (Zhao et al. 2023)",
-    "flow_euler": "Euler for flow matching (Esser et al. 2024)",
-    "flow_euler_karras": "Euler for flow matching on the Karras sigmas",
-    "flow_heun": "Heun for flow matching, two network calls a step",
-}
-"""Name -> description. ``worker/sampling.py`` knows the diffusers class of each."""
-
-Scheduler = Literal[
-    "ddim",
-    "ddpm",
-    "euler",
-    "euler_a",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "unipc",
-    "flow_euler",
-    "flow_euler_karras",
-    "flow_heun",
-]
-
 
 Source = Literal["embedded", "file", "hub", "folder"]
 
@@ -55,7 +28,7 @@ class Preset(Record):
 class ModelEntry(Record):
     """A model: its family, where its files are, the defaults, limits and presets of a request that names it."""
 
-    family: Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
+    family: Family
     source: str = Field(
         min_length=1, description='"embedded", a diffusers folder, a .safetensors file, or "org/name" on the hub'
     )
@@ -93,6 +66,11 @@ class ModelEntry(Record):
         steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
+        for settled in (self, *self.presets.values()):
+            try:
+                check_scheduler(settled.scheduler or self.scheduler, self.family, settled.num_inference_steps)
+            except InvalidField as error:
+                raise ValueError(str(error)) from None
         return self
 
     def preset(self, name: str) -> Preset:
@@ -133,10 +111,3 @@ def load_catalog(path: str | None = None) -> Catalog:
         return Catalog.model_validate(tomllib.loads(file.read_text()))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise BadModel(f"The catalog {file} cannot be used: {error}") from error
-
-
-def check_scheduler(name: str) -> str:
-    """Return ``name`` if it is a known noise scheduler. Raises InvalidField, which lists the known names."""
-    if name not in SCHEDULERS:
-        raise InvalidField(f"scheduler: there is no {name!r}. Known schedulers: {', '.join(SCHEDULERS)}.")
-    return name

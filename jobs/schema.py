@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 MAX_SEED = 2**32 - 1
+MAX_STEPS = 200
 
 
 class Record(BaseModel):
@@ -23,7 +24,7 @@ OutputFormat = Literal["png"]
 
 Prompt = Annotated[str, Field(max_length=2_000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Steps = Annotated[int, Field(ge=1, le=200)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LoraScale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]

@@ -1,6 +1,7 @@
 """Reads the catalog's models into main memory, and brings them to this worker's device."""
 
 import gc
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,7 @@ class Loader:
         for library in (diffusers, transformers):
             library.logging.set_verbosity_error()
             library.logging.disable_progress_bar()
+        warnings.filterwarnings("ignore", "Should have t[ab]", module="torchsde")  # DPM++ SDE: rounding, no more
 
     def read(self, name: str, entry: ModelEntry) -> "LoadedFiles":
         """Read a model into main memory. Raises BadModel, whatever is wrong with its files."""

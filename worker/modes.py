@@ -27,8 +27,11 @@ class Mode(Protocol):
         """The network's input of one image: (1, C', h, w), of which the first C channels are its latents."""
         ...
 
-    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
-        """The latents after step ``done`` (counted from 0), once ``state.index`` names the next one. (1, C, h, w)"""
+    def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
+        """The latents after a network call of ``step`` (counted from 0), once ``state.index`` names the next call.
+
+        (1, C, h, w). A scheduler of second order calls the network twice a step.
+        """
         ...
 
 
@@ -44,9 +47,9 @@ class ConcatMode:
         assert state.extra_channels is not None
         return torch.cat([scaled_latents(state), state.extra_channels], dim=1)
 
-    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
+    def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
         """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held."""
-        return recompose(state, held(state.release, done) * state.mask) if state.soft else state.latents
+        return recompose(state, held(state.release, step) * state.mask) if state.soft else state.latents
 
 
 class RecomposeMode:
@@ -64,8 +67,8 @@ class RecomposeMode:
     def network_input(self, state: DenoiseState) -> torch.Tensor:
         return scaled_latents(state)
 
-    def after_step(self, state: DenoiseState, done: int) -> torch.Tensor:
-        return recompose(state, held(state.release, done))
+    def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
+        return recompose(state, held(state.release, step))
 
 
 def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:
@@ -82,7 +85,13 @@ def scaled_latents(state: DenoiseState) -> torch.Tensor:
 def mode_for(in_channels: int, known: Mapping[str, int]) -> Mode | None:
     """The mode a network with so many input channels was made for, by ``known`` (mode name -> channels); or None."""
     modes: tuple[Mode, ...] = (ConcatMode(), RecomposeMode())
-    return next((mode for mode in modes if known[mode.name] == in_channels), None)
+    return next((mode for mode in modes if known.get(mode.name) == in_channels), None)
+
+
+def networks_of(known: Mapping[str, int]) -> str:
+    """The networks that can be run, in words."""
+    kinds = {"concat": "inpainting networks of {} (latents, mask, masked image)", "recompose": "ordinary ones of {}"}
+    return " and ".join(kind.format(known[mode]) for mode, kind in kinds.items() if mode in known)
 
 
 def what_takes(in_channels: int, known: Mapping[str, int]) -> str:

@@ -10,10 +10,13 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
     SchedulerMixin,
     UniPCMultistepScheduler,
 )
@@ -23,26 +26,31 @@ CLASSES: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
     "ddpm": (DDPMScheduler, {}),
     "euler": (EulerDiscreteScheduler, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
     "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "dpmpp_sde": (DPMSolverSDEScheduler, {}),
     "unipc": (UniPCMultistepScheduler, {}),
+    "lcm": (LCMScheduler, {}),
     "flow_euler": (FlowMatchEulerDiscreteScheduler, {}),
     "flow_euler_karras": (FlowMatchEulerDiscreteScheduler, {"use_karras_sigmas": True}),
     "flow_heun": (FlowMatchHeunDiscreteScheduler, {}),
 }
-"""jobs.catalog.SCHEDULERS' names -> diffusers class and the settings it differs by."""
+"""jobs.schedulers.SCHEDULERS' names -> diffusers class and the settings it differs by."""
 
 
-def new_scheduler(name: str, loaded: SchedulerMixin) -> SchedulerMixin:
+def new_scheduler(name: str, loaded: SchedulerMixin, seed: int) -> SchedulerMixin:
     """A fresh scheduler that shares nothing: ``step`` advances private state, so one may never serve two images.
 
     The loaded one is deep-copied where it is of the class asked for: ``from_config(config)`` drops what diffusers'
-    pipelines fix up in the config after loading.
+    pipelines fix up in the config after loading. ``seed`` is for DPM++ SDE, which draws its Brownian motion by itself.
     """
     scheduler_class, overrides = CLASSES[name]
-    if type(loaded) is scheduler_class and not overrides:
-        return copy.deepcopy(loaded)
-    return scheduler_class.from_config(loaded.config, **overrides)
+    same = type(loaded) is scheduler_class and not overrides
+    scheduler = copy.deepcopy(loaded) if same else scheduler_class.from_config(loaded.config, **overrides)
+    if hasattr(scheduler, "noise_sampler_seed"):
+        scheduler.noise_sampler_seed = seed
+    return scheduler
 
 
 def skipped_steps(steps: int, strength: float, flow: bool) -> int:

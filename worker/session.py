@@ -101,7 +101,7 @@ class Session:
         stepped = {id(state) for state in batch}
         for task in self.running:
             if any(id(state) in stepped for state in task.states):
-                task.stopwatch.stepped(len(batch))
+                task.stopwatch.stepped(len(batch), task.step)
 
     def _finish(self, task: Task) -> None:
         self.running.remove(task)

@@ -41,7 +41,7 @@ class DenoiseState:
 
     Shapes, with C latent channels on an h x w grid: latents, noise, image_latents (1, C, h, w); extra_channels
     (1, C' - C, h, w) for a network of C' input channels; mask and release (1, 1, h, w); text and negative_text one
-    row; timesteps (N,).
+    row; timesteps (N,), one for each network call: a scheduler of second order makes two a step, and one in the last.
     """
 
     key: BatchKey
@@ -57,22 +57,28 @@ class DenoiseState:
     guidance_scale: float
     scheduler: SchedulerMixin
     timesteps: torch.Tensor
+    steps: int
     step_arguments: dict[str, Any] = field(default_factory=dict)
-    index: int = 0
+    index: int = 0  # of the next network call
     last_turn: int = 0
     error: Exception | None = None
 
     @property
-    def steps(self) -> int:
+    def calls(self) -> int:
+        """Network calls from beginning to end."""
         return len(self.timesteps)
 
     @property
+    def steps_done(self) -> int:
+        return self.steps if self.index >= self.calls else self.index // self.scheduler.order
+
+    @property
     def done(self) -> bool:
-        return self.index >= self.steps or self.error is not None
+        return self.index >= self.calls or self.error is not None
 
     def noised_original(self) -> torch.Tensor:
         """The image latents at the noise level of the next step; clean after the last one. (1, C, h, w)"""
         assert self.image_latents is not None
-        if self.index >= self.steps:
+        if self.index >= self.calls:
             return self.image_latents
         return noised(self.scheduler, self.image_latents, self.noise, self.timesteps[self.index : self.index + 1])

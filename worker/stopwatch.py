@@ -38,9 +38,13 @@ class Stopwatch:
         self.spent[self.phase] += now - self._since
         self.phase, self._since = phase, now
 
-    def stepped(self, rows: int) -> None:
-        """A forward pass of ``rows`` images, this job's among them, has ended."""
-        self._steps.append(time.perf_counter())
+    def stepped(self, rows: int, step: int) -> None:
+        """A forward pass of ``rows`` images, this job's among them, has ended; all of this job's are ``step`` steps on.
+
+        A step can take several passes: with a scheduler of second order, or with more images than fit into one.
+        """
+        if step > len(self._steps):
+            self._steps.append(time.perf_counter())
         self._rows.append(rows)
 
     def step_s(self) -> float:

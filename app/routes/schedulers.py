@@ -1,8 +1,9 @@
 """``/v1/schedulers``: what can be asked for by ``scheduler``."""
 
 from fastapi import APIRouter
+from pydantic import Field
 
-from jobs.catalog import SCHEDULERS
+from jobs.schedulers import SCHEDULERS, NoiseScheduler
 from jobs.schema import Record
 
 router = APIRouter(prefix="/v1/schedulers", tags=["catalog"])
@@ -11,6 +12,9 @@ router = APIRouter(prefix="/v1/schedulers", tags=["catalog"])
 class SchedulerView(Record):
     name: str
     description: str
+    families: list[str] = Field(description="Families of models that it fits.")
+    min_steps: int
+    max_steps: int
 
 
 class SchedulersView(Record):
@@ -19,5 +23,9 @@ class SchedulersView(Record):
 
 @router.get("", summary="List the noise schedulers")
 def schedulers() -> SchedulersView:
-    """The noise schedulers, for every model."""
-    return SchedulersView(schedulers=[SchedulerView(name=name, description=text) for name, text in SCHEDULERS.items()])
+    """The noise schedulers. A model takes those that fit its family."""
+    return SchedulersView(schedulers=[_view(name, scheduler) for name, scheduler in SCHEDULERS.items()])
+
+
+def _view(name: str, scheduler: NoiseScheduler) -> SchedulerView:
+    return SchedulerView(name=name, families=list(scheduler.families), **scheduler.model_dump(exclude={"law"}))

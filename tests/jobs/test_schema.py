@@ -1,16 +1,18 @@
 """Schema, catalog, settings and the error tree."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from jobs import errors
-from jobs.catalog import SCHEDULERS, Scheduler, check_scheduler, load_catalog
+from jobs.catalog import ModelEntry, load_catalog
 from jobs.errors import BadModel, InfillError, InvalidField, UnknownModel
+from jobs.schedulers import NOISE_LAWS, SCHEDULERS, Family, Scheduler, check_scheduler
 from jobs.schema import InpaintParameters, InpaintRequest, JobStatus
 from jobs.settings import QueueSettings
 
@@ -75,9 +77,38 @@ def test_a_catalog_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_scheduler_names_agree_in_both_places() -> None:
     assert set(get_args(Scheduler)) == set(SCHEDULERS)
-    assert check_scheduler("euler") == "euler"
-    with pytest.raises(InvalidField, match="Known schedulers: "):
-        check_scheduler("magic")
+    assert set(get_args(Family)) == NOISE_LAWS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "steps", "said"),
+    [
+        ("magic", "sd", 20, "Known schedulers: ddim"),
+        ("flow_euler", "sdxl", 20, "does not fit the model, which is of family 'sdxl'. Those that do: ddim,"),
+        ("ddim", "flux", 20, "Those that do: flow_euler, flow_euler_karras, flow_heun."),
+        ("dpmpp_sde", "sd", 1, "'dpmpp_sde' takes 2 to 200 steps, not 1"),
+        ("lcm", "sd", 51, "'lcm' takes 1 to 50 steps, not 51"),
+    ],
+)
+def test_a_scheduler_that_does_not_fit_is_refused_with_those_that_do(
+    name: str, family: Family, steps: int, said: str
+) -> None:
+    with pytest.raises(InvalidField, match=re.escape(said)):
+        check_scheduler(name, family, steps)
+
+
+def test_schedulers_that_fit_are_taken() -> None:
+    for name, scheduler in SCHEDULERS.items():
+        for family in scheduler.families:
+            check_scheduler(name, family, 20)
+
+
+@pytest.mark.parametrize("preset", [{}, {"presets": {"fast": {"num_inference_steps": 4, "scheduler": "lcm"}}}])
+def test_a_catalog_whose_scheduler_does_not_fit_the_family_is_refused(preset: dict[str, Any]) -> None:
+    settled = {"source": "/models/x", "num_inference_steps": 20, "guidance_scale": 1, "strength": 1}
+    scheduler = "flow_euler" if preset else "ddim"
+    with pytest.raises(ValidationError, match="does not fit the model, which is of family 'flux'"):
+        ModelEntry.model_validate({**settled, **preset, "family": "flux", "scheduler": scheduler})
 
 
 def test_every_error_has_a_code_a_title_and_a_sentence_about_itself() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs.catalog import SCHEDULERS, load_catalog
+from jobs.schedulers import NOISE_LAWS, SCHEDULERS
 from jobs.schema import Timings
 from jobs.settings import QueueSettings
 from worker.families.registry import FAMILIES
@@ -41,8 +41,10 @@ def test_every_scheduler_name_has_a_class_and_the_other_way_round() -> None:
     assert SCHEDULERS.keys() == CLASSES.keys()
 
 
-def test_every_catalog_entry_has_a_family() -> None:
-    assert {entry.family for entry in load_catalog().models.values()} <= FAMILIES.keys()
+def test_every_family_of_the_catalog_has_a_class_of_its_noise_law_and_the_other_way_round() -> None:
+    assert {name: "flow" if family.flow else "diffusion" for name, family in FAMILIES.items()} == NOISE_LAWS
+    laws = {name: "flow" if hasattr(kind, "scale_noise") else "diffusion" for name, (kind, _) in CLASSES.items()}
+    assert laws == {name: scheduler.law for name, scheduler in SCHEDULERS.items()}
 
 
 def test_the_worker_loads_neither_the_api_nor_fastapi() -> None:

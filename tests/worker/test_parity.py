@@ -10,6 +10,7 @@ from PIL import Image
 
 from jobs.schema import InpaintParameters
 from tests.worker import tiny
+from tests.worker.tiny_schedulers import with_seed
 from worker.engine import Engine
 from worker.families.base import Canvas
 from worker.families.latent_diffusion import LatentDiffusion
@@ -55,6 +56,7 @@ def oracle(name: str, mode: str, wanted: InpaintParameters, pixels: Canvas) -> t
 
 def asked(pipeline: Any, name: str, wanted: InpaintParameters, pixels: Canvas) -> torch.Tensor:
     family = tiny.FAMILIES[name]
+    pipeline.scheduler = with_seed(pipeline.scheduler, wanted.seed)
     result = pipeline(
         **family.arguments(wanted),
         prompt=wanted.prompt,
@@ -105,7 +107,9 @@ def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(
     models = {scheduler: tiny.model(name, mode, scheduler) for scheduler in schedulers}
     jobs = [
         (parameters(scheduler, strength, seed), canvas(seed))
-        for scheduler, strength, seed in zip(cycle(schedulers), (1.0, 0.6, 1.0), (1, 2, 3), strict=False)
+        for scheduler, strength, seed in zip(
+            cycle(schedulers), cycle((1.0, 0.6)), range(max(3, len(schedulers))), strict=False
+        )
     ]
     states = [models[wanted.scheduler].prepare(pixels, wanted, no_clock)[0] for wanted, pixels in jobs]
     engine = Engine({"tiny": models[schedulers[0]]}, max_rows=8)
@@ -116,7 +120,7 @@ def test_jobs_that_join_at_different_steps_equal_the_same_jobs_run_by_diffusers(
     while engine.live:
         batch_sizes.append(len(engine.step()))
 
-    assert max(batch_sizes) == 3
+    assert max(batch_sizes) >= 3
     for state, (wanted, pixels) in zip(states, jobs, strict=True):
         assert difference(state.latents, oracle(name, mode, wanted, pixels)) < TOLERANCE
 

@@ -18,7 +18,8 @@ from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.families.base import Canvas, Clock, Pixels
-from worker.modes import Mode, mode_for, what_takes
+from worker.fill import fill
+from worker.modes import Mode, mode_for, networks_of, what_takes
 from worker.state import BatchKey, Conditioning, DenoiseState
 
 Prompts = tuple[Conditioning, Conditioning | None]
@@ -114,8 +115,7 @@ class LatentDiffusion(ABC):
         if mode is None:
             raise BadModel(
                 f"Model {self.name!r}: the network takes {found} input channels, {what_takes(found, known)}. With its "
-                f"VAE of {self.latent_channels} channels, an inpainting network takes {known['concat']} (latents, "
-                f"mask, masked image) and an ordinary one {known['recompose']}."
+                f"VAE of {self.latent_channels} channels there are {networks_of(known)}."
             )
         return mode
 
@@ -131,7 +131,7 @@ class LatentDiffusion(ABC):
         strength, generator = parameters.strength, torch.Generator("cpu").manual_seed(seed)
         grid = masks.latent_mask(canvas.mask, self.latent_factor)  # (1, 1, h, w)
         soft, (height, width) = masks.is_soft(canvas.mask), grid.shape[2:]
-        scheduler = sampling.new_scheduler(parameters.scheduler, self.pipeline.scheduler)
+        scheduler = sampling.new_scheduler(parameters.scheduler, self.pipeline.scheduler, seed)
         skipped = sampling.skipped_steps(parameters.num_inference_steps, strength, self.flow)
         schedule = self.schedule(parameters.num_inference_steps, (height, width))
         timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
@@ -146,12 +146,13 @@ class LatentDiffusion(ABC):
         if parameters.masked_content == "noise":
             latents = repaint * pure + (1 - repaint) * latents
         text, negative_text = prompts
+        steps = parameters.num_inference_steps - skipped
         return DenoiseState(
             key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None),
             latents=latents,
             noise=noise,
             mask=repaint,
-            release=masks.release_steps(grid, len(timesteps)).to(self.device),
+            release=masks.release_steps(grid, steps).to(self.device),
             soft=soft,
             image_latents=image_latents,
             extra_channels=self._extra_channels(canvas, repaint, generator),
@@ -160,6 +161,7 @@ class LatentDiffusion(ABC):
             guidance_scale=parameters.guidance_scale,
             scheduler=scheduler,
             timesteps=timesteps,
+            steps=steps,
             step_arguments=sampling.step_arguments(scheduler, generator),
         )
 
@@ -181,8 +183,13 @@ class LatentDiffusion(ABC):
         if self.mode.name != "concat":
             self._draw(canvas, generator)
             return None
-        masked_image = self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
-        return self.extra_channels(repaint, self.encode(masked_image, generator), canvas)
+        return self.extra_channels(repaint, self.encode(self._masked_image(canvas), generator), canvas)
+
+    def _masked_image(self, canvas: Canvas) -> torch.Tensor:
+        """The picture with its hole at mid-grey, or filled where the network's own config says so. (1, 3, H, W)"""
+        if self.network.config.get("masked_image_hole") == "fill":
+            return self._image(fill(canvas.image, canvas.mask > 0))
+        return self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
 
     def _draw(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
         """Noise for one image, (1, C, h, w)."""
@@ -209,11 +216,11 @@ class LatentDiffusion(ABC):
 
     @torch.inference_mode()
     def advance(self, state: DenoiseState, noise_pred: torch.Tensor) -> None:
-        done, timestep = state.index, state.timesteps[state.index]
+        step, timestep = state.index // state.scheduler.order, state.timesteps[state.index]
         stepped = state.scheduler.step(noise_pred, timestep, state.latents, **state.step_arguments, return_dict=False)
         state.latents = stepped[0]
         state.index += 1
-        state.latents = self.mode.after_step(state, done)
+        state.latents = self.mode.after_step(state, step)
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:

@@ -1,0 +1,84 @@
+"""The noise schedulers that can be asked for by name, and which families each of them fits."""
+
+from typing import Literal
+
+from jobs.errors import InvalidField
+from jobs.schema import MAX_STEPS, Record
+
+Law = Literal["diffusion", "flow"]
+"""How noise comes upon a picture: added to it, or mixed with it along a straight line (flow matching)."""
+
+Family = Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
+
+NOISE_LAWS: dict[Family, Law] = {
+    "sd": "diffusion",
+    "sdxl": "diffusion",
+    "sd3": "flow",
+    "flux": "flow",
+    "qwen-image": "flow",
+}
+"""Family -> the law its networks are trained by."""
+
+
+class NoiseScheduler(Record):
+    """A noise scheduler, and the steps it can be asked for."""
+
+    description: str
+    law: Law = "diffusion"
+    min_steps: int = 1
+    max_steps: int = MAX_STEPS
+
+    @property
+    def families(self) -> list[Family]:
+        return [family for family, law in NOISE_LAWS.items() if law == self.law]
+
+
+SCHEDULERS: dict[str, NoiseScheduler] = {
+    "ddim": NoiseScheduler(description="DDIM (Song et al. 2021), deterministic"),
+    "ddpm": NoiseScheduler(description="DDPM (Ho et al. 2020), ancestral"),
+    "euler": NoiseScheduler(description="Euler (Karras et al. 2022, algorithm 2 without churn)"),
+    "euler_a": NoiseScheduler(description="Euler, ancestral"),
+    "heun": NoiseScheduler(description="Heun (Karras et al. 2022), two network calls a step"),
+    "dpmpp_2m": NoiseScheduler(description="DPM-Solver++ 2M (Lu et al. 2022)"),
+    "dpmpp_2m_karras": NoiseScheduler(description="DPM-Solver++ 2M on the Karras sigmas"),
+    "dpmpp_sde": NoiseScheduler(description="DPM-Solver++ SDE, ancestral, two network calls a step", min_steps=2),
+    "unipc": NoiseScheduler(description="UniPC (Zhao et al. 2023)"),
+    "lcm": NoiseScheduler(description="Latent consistency (Luo et al. 2023), for distilled networks", max_steps=50),
+    "flow_euler": NoiseScheduler(description="Euler for flow matching (Esser et al. 2024)", law="flow"),
+    "flow_euler_karras": NoiseScheduler(description="Euler for flow matching on the Karras sigmas", law="flow"),
+    "flow_heun": NoiseScheduler(description="Heun for flow matching, two network calls a step", law="flow"),
+}
+"""``worker/sampling.py`` knows the diffusers class of each."""
+
+Scheduler = Literal[
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_a",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_sde",
+    "unipc",
+    "lcm",
+    "flow_euler",
+    "flow_euler_karras",
+    "flow_heun",
+]
+
+
+def check_scheduler(name: str, family: Family, steps: int) -> None:
+    """Raise InvalidField if there is no such scheduler, or if it does not fit the family or the number of steps."""
+    scheduler = SCHEDULERS.get(name)
+    if scheduler is None:
+        raise InvalidField(f"scheduler: there is no {name!r}. Known schedulers: {', '.join(SCHEDULERS)}.")
+    if family not in scheduler.families:
+        fitting = [other for other, entry in SCHEDULERS.items() if family in entry.families]
+        raise InvalidField(
+            f"scheduler: {name!r} does not fit the model, which is of family {family!r}. Those that do: "
+            f"{', '.join(fitting)}."
+        )
+    if not scheduler.min_steps <= steps <= scheduler.max_steps:
+        raise InvalidField(
+            f"num_inference_steps: {name!r} takes {scheduler.min_steps} to {scheduler.max_steps} steps, not {steps}."
+        )
