@@ -19,6 +19,7 @@ from jobs.schema import JobProblem
 STATUSES: dict[type[InfillError], int] = {
     RequestError: 422,
     errors.UnknownModel: 404,
+    errors.UnknownLora: 404,
     errors.TooLarge: 413,
     errors.NotAcceptable: 406,
     errors.Refused: 503,

@@ -54,7 +54,8 @@ class LoraFolder:
         """Name -> file, sorted; empty without a folder."""
         if self.folder is None:
             return {}
-        return {path.stem: path for path in sorted(self.folder.glob("*.safetensors")) if path.is_file()}
+        found = sorted(path for path in self.folder.glob("*.safetensors") if path.is_file())
+        return {path.stem: path for path in found if path.stem.isprintable()}  # JSON can hold no others
 
     def file(self, name: str) -> LoraFile:
         """Read the header of one adapter. Raises UnknownLora, which lists the known names, and InvalidLora."""

@@ -1,6 +1,7 @@
 """Adapters by their files' headers: names in three ways, families, widths, and files that are none."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,13 @@ def test_a_name_leads_to_no_file_outside_the_folder(tmp_path: Path, name: str) -
     write(folder / "style.safetensors", SD["kohya"])
     with pytest.raises(UnknownLora, match="Known adapters: style"):
         LoraFolder(str(folder)).file(name)
+
+
+def test_a_file_whose_name_json_cannot_hold_is_not_seen(tmp_path: Path) -> None:
+    write(tmp_path / "style.safetensors", SD["kohya"])
+    for name in (b"\xff.safetensors", b"new\nline.safetensors"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    assert list(LoraFolder(str(tmp_path)).paths()) == ["style"]
 
 
 def test_without_a_folder_every_name_is_unknown() -> None:
