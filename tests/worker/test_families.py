@@ -42,7 +42,7 @@ def test_another_channel_count_is_refused_with_what_the_file_is_instead(
     name: str, make: Any, channels: int, what: str
 ) -> None:
     pipeline = make(channels, tiny.DIFFUSION_SCHEDULERS["ddim"]())
-    with pytest.raises(BadModel, match=f"'mine'.* {channels} input channels.*{what}.* takes 9 .* ordinary one 4"):
+    with pytest.raises(BadModel, match=f"'mine'.* {channels} input channels.*{what}.* networks of 9 .* ones of 4"):
         FAMILIES[name]("mine", pipeline)
 
 

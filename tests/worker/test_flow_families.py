@@ -1,6 +1,5 @@
 """What is particular to the flow-matching transformers: their tokens, schedules, ways of guidance and VAEs."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ from PIL import Image
 from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from tests.worker import tiny
-from tests.worker.test_parity import TOLERANCE, asked, canvas, difference, no_clock, oracle, parameters, run_alone
+from tests.worker.test_parity import TOLERANCE, canvas, difference, no_clock, oracle, parameters, run_alone
 from worker.engine import Engine
 from worker.families.base import Canvas
 from worker.families.flow import pack, resolution_shift, unpack
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
 
+TOKEN_FAMILIES = [("flux", "concat"), ("flux", "recompose"), ("qwen-image", "recompose")]
 EULER = tiny.SHIFTED_SCHEDULERS["flow_euler"]
 
 
@@ -31,11 +31,14 @@ def wide_canvas() -> Canvas:
     return Canvas(image, image, mask)
 
 
-def asked_for(pipeline: Any, name: str, wanted: InpaintParameters, pixels: Canvas, output_type: str) -> Any:
+def asked_for(
+    pipeline: Any, name: str, wanted: InpaintParameters, pixels: Canvas, output_type: str = "latent", **more: Any
+) -> Any:
     """What diffusers' pipeline makes of any shape of picture, in its own form."""
     height, width = pixels.mask.shape
     return pipeline(
         **tiny.FAMILIES[name].arguments(wanted),
+        **more,
         prompt=wanted.prompt,
         image=Image.fromarray(pixels.image),
         mask_image=Image.fromarray(pixels.mask),
@@ -74,15 +77,15 @@ def test_the_shift_grows_with_the_picture_as_in_diffusers(grid: tuple[int, int])
     assert resolution_shift(EULER(), grid) == pytest.approx(calculate_shift(grid[0] * grid[1] // 4))
 
 
-@pytest.mark.parametrize(("name", "mode"), [("flux", "concat"), ("flux", "recompose")])
+@pytest.mark.parametrize(("name", "mode"), TOKEN_FAMILIES)
 def test_pictures_that_are_not_square_equal_diffusers_too(name: str, mode: str) -> None:
     wanted, pixels = parameters("flow_euler", 0.6), wide_canvas()
     (state,) = run_alone(tiny.model(name, mode, "flow_euler"), wanted, pixels)
-    theirs = asked_for(tiny.pipeline(name, mode, "flow_euler"), name, wanted, pixels, "latent")
+    theirs = asked_for(tiny.pipeline(name, mode, "flow_euler"), name, wanted, pixels)
     assert difference(pack(state.latents), theirs) < TOLERANCE
 
 
-@pytest.mark.parametrize(("name", "mode"), [("flux", "concat"), ("flux", "recompose")])
+@pytest.mark.parametrize(("name", "mode"), TOKEN_FAMILIES)
 def test_the_decoded_picture_is_that_of_diffusers(name: str, mode: str) -> None:
     model, wanted = tiny.model(name, mode, "flow_euler"), parameters("flow_euler", 1.0)
     ours = model.finish(run_alone(model, wanted, wide_canvas()))
@@ -106,9 +109,9 @@ def test_schnell_which_is_told_no_guidance_scale_equals_diffusers(scheduler: str
         return made
 
     jobs = [parameters(scheduler, strength, seed, guidance) for seed, guidance in ((1, 1.0), (2, 8.0))]
-    as_published = partial(schnell(), max_sequence_length=256)
     for wanted, latents in zip(jobs, run_together(Flux("tiny", schnell()), jobs), strict=True):
-        assert difference(latents, asked(as_published, "flux", wanted, canvas())) < TOLERANCE
+        theirs = asked_for(schnell(), "flux", wanted, canvas(), max_sequence_length=256)
+        assert difference(pack(latents), theirs) < TOLERANCE
 
 
 @pytest.mark.parametrize("mode", ["concat", "recompose"])
@@ -125,16 +128,46 @@ def test_flux_computes_nothing_from_a_negative_prompt() -> None:
     assert not state.key.guided
 
 
+LENGTHS = ("a", "a much longer prompt: " + "very " * 30, "a cat")
+
+
+def test_the_lengths_of_its_batch_mates_prompts_do_not_change_an_image() -> None:
+    """Qwen-Image's prompts are as long as they are; those of a batch are padded, the padding masked."""
+    jobs = [
+        parameters("flow_euler", 1.0, seed).model_copy(update={"prompt": prompt}) for seed, prompt in enumerate(LENGTHS)
+    ]
+    latents = run_together(tiny.model("qwen-image", "recompose"), jobs)
+    for ours, wanted in zip(latents, jobs, strict=True):
+        assert difference(ours, oracle("qwen-image", "recompose", wanted, canvas())) < TOLERANCE
+
+
+def test_padding_that_were_not_masked_would_change_the_image() -> None:
+    """Otherwise the test before this one would show nothing."""
+    model = tiny.model("qwen-image", "recompose")
+    (state,) = model.prepare(canvas(), parameters("flow_euler", 1.0, guidance=1.0), no_clock)
+    alone = model.predict([state])
+    state.text = {"encoder_hidden_states": torch.nn.functional.pad(state.text["encoder_hidden_states"], (0, 0, 0, 100))}
+    assert difference(model.predict([state]), alone) > 10 * TOLERANCE
+
+
+def test_guidance_of_qwen_image_keeps_the_length_of_each_patch() -> None:
+    model = tiny.model("qwen-image", "recompose")
+    unconditional, conditional = torch.randn(2, 1, 16, 8, 8)
+    guided = model.guide(unconditional, conditional, torch.tensor([7.0]).view(1, 1, 1, 1))
+    assert torch.allclose(pack(guided).norm(dim=-1), pack(conditional).norm(dim=-1), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
-    ("make", "family", "channels", "what", "takes"),
+    ("make", "family", "channels", "what", "there_are"),
     [
-        (tiny.sd3, "sd3", 32, "follows a control image", "takes 33 .* ordinary one 16"),
-        (tiny.flux, "flux", 128, "follows a control image", "takes 384 .* ordinary one 64"),
-        (tiny.flux, "flux", 66, "fits none of this family", "takes 384 .* ordinary one 64"),
+        (tiny.sd3, "sd3", 32, "follows a control image", "networks of 33 .* ordinary ones of 16"),
+        (tiny.flux, "flux", 128, "follows a control image", "networks of 384 .* ordinary ones of 64"),
+        (tiny.flux, "flux", 66, "fits none of this family", "networks of 384 .* ordinary ones of 64"),
+        (tiny.qwen_image, "qwen-image", 132, "fits none of this family", "there are ordinary ones of 64"),
     ],
 )
 def test_a_transformer_of_another_kind_is_refused_with_what_it_is_instead(
-    make: Any, family: str, channels: int, what: str, takes: str
+    make: Any, family: str, channels: int, what: str, there_are: str
 ) -> None:
-    with pytest.raises(BadModel, match=f" {channels} input channels.*{what}.*{takes}"):
+    with pytest.raises(BadModel, match=f" {channels} input channels.*{what}.*{there_are}"):
         tiny.FAMILIES[family].family("mine", make(channels, EULER()))

@@ -15,6 +15,7 @@ from diffusers import (
     FlowMatchHeunDiscreteScheduler,
     FluxFillPipeline,
     FluxInpaintPipeline,
+    QwenImageInpaintPipeline,
     StableDiffusion3InpaintPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -28,6 +29,7 @@ from tests.worker.tiny_schedulers import DIFFUSION_SCHEDULERS
 from worker.families.flow import unpack
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.families.qwen_image import QwenImage
 from worker.families.sd import StableDiffusion
 from worker.families.sd3 import StableDiffusion3
 from worker.families.sdxl import StableDiffusionXL
@@ -180,6 +182,21 @@ def from_tokens(latents: torch.Tensor) -> torch.Tensor:
     return unpack(latents, (SIZE // 8, SIZE // 8))
 
 
+def qwen_image(in_channels: int, scheduler: Any) -> QwenImageInpaintPipeline:
+    return QwenImageInpaintPipeline(
+        vae=tiny_transformers.qwen_image_vae(),
+        text_encoder=tiny_transformers.qwen_vl(),
+        tokenizer=tiny_transformers.qwen_tokenizer(),
+        transformer=tiny_transformers.qwen_image_transformer(in_channels),
+        scheduler=scheduler,
+    )
+
+
+def true_guidance(wanted: InpaintParameters) -> dict[str, Any]:
+    """Arguments of a pipeline that keeps the other name for a scale told to the network."""
+    return {"negative_prompt": wanted.negative_prompt, "true_cfg_scale": wanted.guidance_scale}
+
+
 FAMILIES = {
     "sd": Tiny(StableDiffusion, {"concat": partial(sd, 9), "recompose": partial(sd, 4)}, DIFFUSION_SCHEDULERS),
     "sdxl": Tiny(
@@ -202,6 +219,9 @@ FAMILIES = {
         SHIFTED_SCHEDULERS,
         scale_alone,
         from_tokens,
+    ),
+    "qwen-image": Tiny(
+        QwenImage, {"recompose": partial(qwen_image, 64)}, SHIFTED_SCHEDULERS, true_guidance, from_tokens
     ),
 }
 

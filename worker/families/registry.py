@@ -2,6 +2,7 @@
 
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.families.qwen_image import QwenImage
 from worker.families.sd import StableDiffusion
 from worker.families.sd3 import StableDiffusion3
 from worker.families.sdxl import StableDiffusionXL
@@ -11,4 +12,5 @@ FAMILIES: dict[str, type[LatentDiffusion]] = {
     "sdxl": StableDiffusionXL,
     "sd3": StableDiffusion3,
     "flux": Flux,
+    "qwen-image": QwenImage,
 }

@@ -1,0 +1,93 @@
+"""Qwen-Image: a transformer over 2x2 patches of latents that predicts a flow, told of the prompt by Qwen2.5-VL.
+
+The oracle is ``QwenImageInpaintPipeline`` of diffusers. Its VAE is one for video: a picture is a film of one frame.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import QwenImageInpaintPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import retrieve_latents
+from torch.nn.utils.rnn import pad_sequence
+
+from jobs.schema import InpaintParameters
+from worker.families.base import Canvas
+from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, unpack
+from worker.families.latent_diffusion import LatentDiffusion, Prompts
+from worker.state import Conditioning
+
+
+class QwenImage(LatentDiffusion):
+    """The ``qwen-image`` family: 16 latent channels, as 64 of a patch; recomposition only.
+
+    Conditioning: ``encoder_hidden_states`` (1, tokens, width), as long as the prompt.
+    """
+
+    pipeline_class = QwenImageInpaintPipeline
+    network_part = "transformer"
+    flow = True
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.z_dim)
+
+    def input_channels(self) -> dict[str, int]:
+        return {"recompose": PATCH**2 * self.latent_channels}
+
+    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+        guided = parameters.guidance_scale > 1 and parameters.prompt != parameters.negative_prompt
+        return self._told(parameters.prompt), self._told(parameters.negative_prompt) if guided else None
+
+    def _told(self, prompt: str) -> Conditioning:
+        text, _ = self.pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=512)
+        return {"encoder_hidden_states": text}
+
+    def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
+        """Prompts of different lengths are padded at their ends, and the padding masked: mates change nothing."""
+        texts = [row["encoder_hidden_states"][0] for row in rows]
+        stacked = {"encoder_hidden_states": pad_sequence(texts, batch_first=True)}  # (rows, tokens, width)
+        if len({len(text) for text in texts}) > 1:
+            known = [torch.ones(len(text), dtype=torch.bool, device=self.device) for text in texts]
+            stacked["encoder_hidden_states_mask"] = pad_sequence(known, batch_first=True)  # (rows, tokens)
+        return stacked
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        rows, _, height, width = inputs.shape
+        output = self.network(
+            pack(inputs),
+            timestep=timesteps.to(self.dtype) / 1000,
+            img_shapes=[[(1, height // PATCH, width // PATCH)]] * rows,
+            **conditioning,
+            return_dict=False,
+        )[0]
+        return unpack(output, (height, width))
+
+    def guide(self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """Classifier-free guidance, each patch brought back to the length that it has without."""
+        guided = pack(super().guide(unconditional, conditional, scale))
+        lengths = pack(conditional).norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True)
+        return unpack(guided * lengths, (conditional.shape[2], conditional.shape[3]))
+
+    def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
+        mu = resolution_shift(self.pipeline.scheduler, grid)
+        return {"num_inference_steps": steps, "sigmas": linear_sigmas(steps), "mu": mu}
+
+    def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        film = image[:, :, None].to(self.vae.dtype)  # (1, 3, 1, H, W)
+        mean, deviation = self._statistics
+        latents = retrieve_latents(self.vae.encode(film), generator=generator)[:, :, 0]
+        return torch.as_tensor((latents - mean) / deviation).to(self.dtype)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self._statistics
+        film = (latents.to(self.vae.dtype) * deviation + mean)[:, :, None]  # (rows, C, 1, h, w)
+        return torch.as_tensor(self.vae.decode(film, return_dict=False)[0])[:, :, 0]
+
+    @property
+    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the VAE's latents, (C, 1, 1)."""
+        config = self.vae.config
+        known = torch.tensor([config.latents_mean, config.latents_std], device=self.device, dtype=self.vae.dtype)
+        mean, deviation = known[..., None, None]
+        return mean, deviation
