@@ -1,6 +1,8 @@
 """Which models lie on the device: the policy, and what it means for tasks of several models in one session."""
 
 import io
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,6 +155,22 @@ def test_loads_are_announced_before_and_after() -> None:
     with pytest.raises(ModelUnavailable):
         shelf.ready("b", ())
     assert told == [True, False, True, False]
+
+
+HEARTBEAT = """
+import sys, time
+from worker.leases import Heartbeat
+pulse = Heartbeat(beat=lambda: None, busy=lambda: True, beat_s=0.05, stall_s=0.2)
+pulse.start()
+pulse.moved(float(sys.argv[1]))
+time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize(("load_limit_s", "status"), [("30", 0), ("0.5", 70)])
+def test_a_load_may_take_longer_than_a_step_but_not_for_ever(load_limit_s: str, status: int) -> None:
+    command = [sys.executable, "-c", HEARTBEAT, load_limit_s]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120, check=False).returncode == status
 
 
 # ---- tasks of several models

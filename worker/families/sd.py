@@ -48,4 +48,4 @@ def embedded_guidance(pipeline: Any, scale: float) -> Conditioning:
     if width is None:
         return {}
     embedding = pipeline.get_guidance_scale_embedding(torch.tensor([scale - 1]), embedding_dim=width)
-    return {"timestep_cond": embedding.to(pipeline.unet.device, pipeline.unet.dtype)}
+    return {"timestep_cond": embedding.to(pipeline._execution_device, pipeline.unet.dtype)}

@@ -1,0 +1,116 @@
+"""Two tiny models of two families, and a broken one, in one worker that has room for one of them at a time."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jobs.catalog import ModelEntry, load_catalog
+from tests.e2e.stack import Stack, submit, wait_for
+from tests.redis_server import RedisServer
+from tests.worker import tiny
+from worker.loading import Loader
+from worker.settings import WorkerSettings
+
+ENTRY = """
+[models.{name}]
+family = "{family}"
+source = "{source}"
+num_inference_steps = 2
+guidance_scale = 1.0
+strength = 1.0
+scheduler = "euler"
+size_px = 64
+max_size_px = 64
+
+[models.{name}.presets.one]
+num_inference_steps = 1
+"""
+MODELS = {"small": "sd", "large": "sdxl", "broken": "sd"}
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("small", "large"):
+        tiny.pipeline(MODELS[name], "concat", "euler").save_pretrained(folder / name)
+    entries = [ENTRY.format(name=name, family=family, source=folder / name) for name, family in MODELS.items()]
+    file = folder / "catalog.toml"
+    file.write_text("".join(entries))
+    return file
+
+
+def sizes(catalog: Path) -> list[int]:
+    entries: dict[str, ModelEntry] = load_catalog(str(catalog)).models
+    loader = Loader(WorkerSettings(device="cpu"))
+    return [loader.read(name, entries[name]).size_bytes for name in ("small", "large")]
+
+
+@pytest.fixture(scope="module")
+def stack(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    server = RedisServer(tmp_path_factory.mktemp("models-redis"), append_only=True)
+    server.start()
+    env = {
+        "INFILL_CATALOG": str(catalog),
+        "INFILL_BEAT_S": "0.5",
+        "INFILL_MODEL_BUDGET_BYTES": str(max(sizes(catalog))),
+    }
+    made = Stack(server.url, tmp_path_factory.mktemp("models-e2e"), **env)
+    try:
+        made.start_api()
+        made.start_worker()
+        made.wait_until_ready()
+        yield made
+    finally:
+        made.end()
+        server.kill()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as made:
+        yield made
+
+
+def loaded(client: httpx.Client) -> set[str]:
+    models = client.get("/v1/models").json()["models"]
+    assert all(len(model["workers"]) == 1 for model in models)  # served, whether loaded or not
+    return {model["name"] for model in models if model["loaded_by"]}
+
+
+def wait_until_loaded(client: httpx.Client, names: set[str]) -> None:
+    """The worker's word is at most a heartbeat old."""
+    deadline = time.monotonic() + 20
+    while loaded(client) != names:
+        assert time.monotonic() < deadline, loaded(client)
+        time.sleep(0.1)
+
+
+def test_the_first_model_is_loaded_at_the_start_and_gives_way_to_the_one_that_is_asked_for(
+    client: httpx.Client,
+) -> None:
+    wait_until_loaded(client, {"small"})
+    for name in ("large", "small"):
+        job = wait_for(client, submit(client, model=name).json()["id"])
+        assert (job["status"], job["model"], job["mask"]["changed_outside_mask"]) == ("succeeded", name, 0)
+        wait_until_loaded(client, {name})
+
+
+def test_jobs_of_both_models_at_once_all_succeed_at_the_first_attempt(client: httpx.Client) -> None:
+    ids = [submit(client, model=name).json()["id"] for name in ("small", "large", "large", "small", "large")]
+    jobs = [wait_for(client, job_id) for job_id in ids]
+    assert [(job["status"], job["attempt"]) for job in jobs] == [("succeeded", 1)] * len(ids)
+
+
+def test_a_model_that_cannot_be_loaded_fails_its_job_and_leaves_the_worker_at_work(client: httpx.Client) -> None:
+    job = wait_for(client, submit(client, model="broken").json()["id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "model_unavailable")
+    assert "/" not in job["error"]["message"]  # the worker's paths are its own
+    assert wait_for(client, submit(client, model="small").json()["id"])["status"] == "succeeded"
+
+
+def test_a_preset_sets_the_steps(client: httpx.Client) -> None:
+    job = wait_for(client, submit(client, model="small", preset="one").json()["id"])
+    assert (job["status"], job["timings"]["steps"]) == ("succeeded", 1)
