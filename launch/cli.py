@@ -15,11 +15,16 @@ from launch.settings import LaunchSettings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``infill <command>``; returns the exit status."""
-    options: dict[str, Any] = {
-        name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None
-    }
+    arguments = sys.argv[1:] if arguments is None else arguments
+    training = arguments[:1] == ["train"]  # the training reads its own options
+    parsed = vars(_parser().parse_args(arguments[:1] if training else arguments))
+    options: dict[str, Any] = {name: value for name, value in parsed.items() if value is not None}
     command = options.pop("command")
     try:
+        if training:
+            from launch.train import train
+
+            train(arguments[1:])
         settings = LaunchSettings(**options)
         if command == "up":
             from launch.up import up
@@ -56,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="infill", description="Inpainting over HTTP. Settings are INFILL_* variables; options override them."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="up | demo")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="up | demo | train")
     for name, text in (
         ("up", "start Redis, the API and workers, and serve until Ctrl-C"),
         ("demo", "start the same, repaint the demo photo, show the times, stop"),
@@ -65,4 +70,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--workers", type=int, help="worker processes (1)")
         command.add_argument("--host", help="address the API listens on (127.0.0.1)")
         command.add_argument("--port", type=int, help="port of the API (8000, or the next free one)")
+    text = "train a LoRA adapter or a model on a folder of photos: infill train lora --help"
+    commands.add_parser("train", help=text, add_help=False)
     return parser

@@ -1,9 +1,13 @@
-"""`python -m worker.training`: latents, then vae and unet (side by side), then export and attribution."""
+"""`python -m worker.training`: latents, then vae and unet (side by side), then export and attribution.
+
+`lora` and `model` train what the catalog has, see `infill train`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from worker.training.export import export_pipeline
 from worker.training.latent_space import LatentSpace, fit_latent_space
 from worker.training.painter import Painter
 from worker.training.tokens import train_tokenizer
+from worker.training.tuning_commands import add_tuning_commands
 from worker.training.unet import Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, train_vae
 
@@ -23,8 +28,9 @@ TARGETS = {"export": Path("worker/pocket/model"), "attribution": Path("worker/po
 
 def main() -> None:
     arguments = _parser().parse_args()
-    torch.set_num_threads(arguments.threads)
-    arguments.command(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    sys.exit(arguments.command(arguments))
 
 
 def _latents(arguments: argparse.Namespace) -> None:
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             for field in dataclasses.fields(recipe):
                 flag = "--" + field.name.replace("_", "-")
                 sub.add_argument(flag, type=type(field.default), default=field.default)
+    add_tuning_commands(commands)
     return parser
 
 
