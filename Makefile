@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer, git and make; everything else goes into .venv.
-.PHONY: help demo up test check chaos setup
+.PHONY: help demo up test check chaos soak setup
 .DEFAULT_GOAL := help
 
 PINS := pyproject.toml requirements.txt scripts/setup.sh
@@ -10,6 +10,7 @@ help:
 	@echo "make test    set up, run the tests"
 	@echo "make check   set up, lint and type check"
 	@echo "make chaos   set up, ten seeded runs of random faults against the real service"
+	@echo "make soak    set up, 2,000 jobs, and nothing is left in Redis or has grown"
 
 demo: .venv/ready-run
 	@.venv/bin/python -m launch demo
@@ -25,6 +26,9 @@ check: .venv/ready-dev
 
 chaos: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.chaos --seeds 10
+
+soak: .venv/ready-dev
+	@.venv/bin/python -m tests.e2e.soak --jobs 2000
 
 setup: .venv/ready-dev
 
