@@ -1,0 +1,50 @@
+"""Requests with adapters on a tiny model, as ``worker.session.Session`` takes them."""
+
+from pathlib import Path
+
+import torch
+
+from jobs.loras import LoraFolder
+from jobs.schema import InpaintParameters, LoraChoice
+from tests.worker import tiny
+from tests.worker.test_parity import canvas, no_clock, parameters
+from worker.adapters import Adapters
+from worker.engine import Engine
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.state import DenoiseState
+
+PLENTY = 2**30
+
+
+def engine_of(model: LatentDiffusion, folder: Path, budget_bytes: int = PLENTY) -> Engine:
+    return Engine({"tiny": model}, 8, Adapters(LoraFolder(str(folder)), budget_bytes))
+
+
+def choices(**scales: float) -> tuple[LoraChoice, ...]:
+    return tuple(LoraChoice(name=name, scale=scale) for name, scale in scales.items())
+
+
+def begin(engine: Engine, wanted: InpaintParameters, *chosen: LoraChoice) -> DenoiseState:
+    model = engine.models["tiny"]
+    adapters = engine.adapters.choose(chosen)
+    engine.wear(model, adapters)
+    (state,) = model.prepare(canvas(wanted.seed), wanted, no_clock)
+    engine.join([state], adapters)
+    return state
+
+
+def finish(engine: Engine) -> None:
+    while engine.live:
+        engine.step()
+
+
+def latents(engine: Engine, wanted: InpaintParameters, *chosen: LoraChoice) -> torch.Tensor:
+    state = begin(engine, wanted, *chosen)
+    finish(engine)
+    assert state.error is None, state.error
+    return state.latents
+
+
+def job(seed: int = 7, family: str = "sd") -> InpaintParameters:
+    """A job that the family's tiny model can run."""
+    return parameters(next(iter(tiny.FAMILIES[family].schedulers)), 1.0, seed)
