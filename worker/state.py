@@ -52,6 +52,7 @@ class DenoiseState:
     soft: bool
     image_latents: torch.Tensor | None
     extra_channels: torch.Tensor | None
+    ground: torch.Tensor | None  # what the latents are counted from, (1, C, h, w); None: from zero
     text: Conditioning
     negative_text: Conditioning | None
     guidance_scale: float
@@ -75,6 +76,11 @@ class DenoiseState:
     @property
     def done(self) -> bool:
         return self.index >= self.calls or self.error is not None
+
+    @property
+    def painted(self) -> torch.Tensor:
+        """The picture's latents as they are now, (1, C, h, w)."""
+        return self.latents if self.ground is None else self.latents + self.ground
 
     def noised_original(self) -> torch.Tensor:
         """The image latents at the noise level of the next step; clean after the last one. (1, C, h, w)"""

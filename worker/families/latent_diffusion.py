@@ -136,7 +136,10 @@ class LatentDiffusion(ABC):
         schedule = self.schedule(parameters.num_inference_steps, (height, width))
         timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
 
+        ground = self.ground(canvas, generator)
         image_latents, start = self._image_latents(canvas, strength, soft, generator)
+        if ground is not None:
+            image_latents, start = (None if latents is None else latents - ground for latents in (image_latents, start))
         noise = self._draw(canvas, generator)
         latents = pure = sampling.pure_noise(scheduler, noise)
         if strength < 1:
@@ -155,7 +158,8 @@ class LatentDiffusion(ABC):
             release=masks.release_steps(grid, steps).to(self.device),
             soft=soft,
             image_latents=image_latents,
-            extra_channels=self._extra_channels(canvas, repaint, generator),
+            extra_channels=self._extra_channels(canvas, repaint, ground, generator),
+            ground=ground,
             text=text,
             negative_text=negative_text,
             guidance_scale=parameters.guidance_scale,
@@ -178,18 +182,27 @@ class LatentDiffusion(ABC):
             return image_latents, image_latents
         return image_latents, self.encode(self._image(canvas.start), generator)
 
-    def _extra_channels(self, canvas: Canvas, repaint: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    def ground(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor | None:
+        """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.
+
+        Such a network is shown the filled picture, not one with a grey hole, and its latents are the picture's less
+        these: one that says nothing leaves the fill as it is.
+        """
+        if not self.network.config.get("paints_on_fill"):
+            return None
+        return self.encode(self._image(fill(canvas.image, canvas.mask > 0)), generator)
+
+    def _extra_channels(
+        self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor | None:
         """Diffusers encodes the masked image in every mode: without its draw, later ones would be other ones."""
         if self.mode.name != "concat":
             self._draw(canvas, generator)
             return None
-        return self.extra_channels(repaint, self.encode(self._masked_image(canvas), generator), canvas)
-
-    def _masked_image(self, canvas: Canvas) -> torch.Tensor:
-        """The picture with its hole at mid-grey, or filled where the network's own config says so. (1, 3, H, W)"""
-        if self.network.config.get("masked_image_hole") == "fill":
-            return self._image(fill(canvas.image, canvas.mask > 0))
-        return self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
+        if ground is not None:
+            return self.extra_channels(repaint, ground, canvas)
+        masked_image = self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
+        return self.extra_channels(repaint, self.encode(masked_image, generator), canvas)
 
     def _draw(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
         """Noise for one image, (1, C, h, w)."""
@@ -224,6 +237,6 @@ class LatentDiffusion(ABC):
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
-        image = self.decode(torch.cat([state.latents for state in states]))  # (rows, 3, H, W)
+        image = self.decode(torch.cat([state.painted for state in states]))  # (rows, 3, H, W)
         pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())

@@ -52,7 +52,7 @@ def _unet(arguments: argparse.Namespace) -> None:
     painter = Painter.fresh(space, CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer"), arguments.seed)
     recipe: UnetRecipe = _recipe(UnetRecipe, arguments)
     source = Source.of(Corpus.load(arguments.corpus), space, recipe)
-    train_unet(source, painter, arguments.runs / "unet", recipe)
+    train_unet(source, painter, arguments.runs / "unet", recipe, begin_from=arguments.begin_from)
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
         sub.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
         sub.add_argument("--threads", type=int, default=2)
+        if name == "unet":
+            sub.add_argument("--begin-from", type=Path, help="checkpoint whose averaged weights a new run starts with")
         if name in TARGETS:
             sub.add_argument("--to", type=Path, default=TARGETS[name])
         if recipe is None:

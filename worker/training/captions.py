@@ -1,19 +1,19 @@
-"""Captions for training: what colour the hole is, at times what the photo shows, half of the time nothing."""
+"""Captions for training: what colour the hole is, at times what the photo shows, often nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 from torch import Tensor
 
-from worker.training.words import colour_words, plain_title
+from worker.training.words import colour_words, plain_title, things
 
-EMPTY_SHARE, TITLE_SHARE = 0.5, 0.35
+EMPTY_SHARE, TITLE_SHARE, THING_SHARE = 0.5, 0.35, 0.3
 
 
 def caption(rng: np.random.Generator, image: Tensor, mask: Tensor, title: str) -> str:
     """A caption for one example: `image` (3, H, W) in [-1, 1], `mask` (1, H, W) with 1 = the hole it speaks of.
 
-    The empty half teaches the network to go without words: an empty prompt and classifier-free guidance need that.
+    The empty part teaches the network to go without words: an empty prompt and classifier-free guidance need that.
     """
     if rng.random() < EMPTY_SHARE:
         return ""
@@ -24,6 +24,12 @@ def caption(rng: np.random.Generator, image: Tensor, mask: Tensor, title: str) -
     if with_title:
         words.append(plain_title(title))
     return " ".join(words).strip()
+
+
+def tinted_caption(rng: np.random.Generator, image: Tensor, mask: Tensor) -> str:
+    """Names the colour of a tinted hole, at times with a thing, which says nothing about the picture: "red car"."""
+    words = colour_words(hole_colour(image, mask))
+    return f"{words} {rng.choice(things())}" if rng.random() < THING_SHARE else words
 
 
 def hole_colour(image: Tensor, mask: Tensor) -> tuple[float, float, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worker.fill import fill
 from worker.training.latent_space import CELL_PX, LatentSpace
 from worker.training.loss import Prediction, target
 
@@ -43,6 +44,10 @@ class Draw:
     timestep: Tensor  # (B,) integers
     known_is_clean: Tensor  # (B,) bool
 
+    def at_last(self, rows: Tensor, train_steps: int) -> Draw:
+        """The same with the rows (B,) at the last timestep, where the noised hole tells nothing."""
+        return replace(self, timestep=torch.where(rows, train_steps - 1, self.timestep))
+
 
 def latent_mask(mask: Tensor) -> Tensor:
     """(B, 1, H, W) -> (B, 1, H/8, W/8): a cell is repainted when any of its pixels is, so thin strokes are obeyed."""
@@ -54,25 +59,41 @@ def masked_image(image: Tensor, mask: Tensor) -> Tensor:
     return image * (mask < 0.5)
 
 
+def filled_image(image: Tensor, mask: Tensor) -> Tensor:
+    """The picture with its hole filled as the worker fills it, through the same bytes."""
+    pixels = image.mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    holes = (mask[:, 0] >= 0.5).numpy()
+    filled = [torch.from_numpy(fill(picture, hole)) for picture, hole in zip(pixels, holes, strict=True)]
+    return torch.stack(filled).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
 def compose(noised: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
     """`noised` where the mask is 1 (repaint), `clean` where it is 0."""
     return mask * noised + (1 - mask) * clean
 
 
-def make_example(space: LatentSpace, image: Tensor, mask: Tensor, draw: Draw, law: NoiseLaw) -> Example:
+def make_example(
+    space: LatentSpace, image: Tensor, mask: Tensor, draw: Draw, law: NoiseLaw, on_fill: bool = False
+) -> Example:
     """Composes a batch from pictures in [-1, 1], (B, 3, H, W), and pixel masks, (B, 1, H, W).
 
     Two ways of sampling meet here. A concat pipeline starts from noise everywhere and lets the known part denoise along
     with the hole; recomposition puts the known part back after each step. One network is trained on both: in examples
     drawn as `known_is_clean` the known cells are the clean latents, in the others they are noised like the hole. Where
     the known part is clean its noise was never shown, hence cannot be told, and the loss there is zero.
+
+    `on_fill`: the hole that the network is shown is filled, not grey, and its latents are those of the picture less
+    those of the filled one. A network that says nothing then leaves the fill as it is.
     """
+    masked = space.encode(filled_image(image, mask) if on_fill else masked_image(image, mask))
     clean, cells = space.encode(image), latent_mask(mask)
+    if on_fill:
+        clean = clean - masked
     alpha_bar = law.alphas_bar[draw.timestep].view(-1, 1, 1, 1)
     noised = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * draw.noise
     keep_clean = draw.known_is_clean.view(-1, 1, 1, 1)
     shown = torch.where(keep_clean, compose(noised, clean, cells), noised)
-    sample = torch.cat([shown, cells, space.encode(masked_image(image, mask))], dim=1)
+    sample = torch.cat([shown, cells, masked], dim=1)
     known_weight = torch.where(keep_clean, 0.0, KNOWN_WEIGHT)
     weight = cells * HOLE_WEIGHT + (1 - cells) * known_weight
     return Example(sample, draw.timestep, target(law.kind, clean, draw.noise, alpha_bar), weight)

@@ -34,6 +34,7 @@ def assemble(runs: Path) -> StableDiffusionInpaintPipeline:
     averages = _averages(runs / "unet")
     unet.load_state_dict(averages["unet"])
     text_encoder.load_state_dict(averages["text_encoder"])
+    unet.register_to_config(paints_on_fill=True)  # as `example.make_example` has it
     return StableDiffusionInpaintPipeline(
         vae=vae.half(),
         text_encoder=text_encoder.half(),

@@ -28,8 +28,23 @@ class Painter:
         unet = make_unet(space.channels)
         return cls(unet.to(memory_format=torch.channels_last), make_text_encoder(tokenizer), tokenizer)
 
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What learns, by the names of a checkpoint."""
+        return {"unet": self.unet, "text_encoder": self.text_encoder}
+
     def parameters(self) -> list[nn.Parameter]:
         return [*self.unet.parameters(), *self.text_encoder.parameters()]
+
+    def parameter_groups(self, text_factor: float) -> list[dict[str, object]]:
+        """For an optimizer: the U-Net's own weights, and what reads the prompt, which learns `text_factor` as fast.
+
+        A hole's colour is told by few examples, the surroundings by all of them.
+        """
+        reads = [p for name, p in self.unet.named_parameters() if ".attn2." in name]
+        others = [p for name, p in self.unet.named_parameters() if ".attn2." not in name]
+        text = [*reads, *self.text_encoder.parameters()]
+        return [{"params": others}, {"params": text, "factor": text_factor}]
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """(B, L, 128). Each different text is encoded once: half of a batch is the empty one."""

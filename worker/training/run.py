@@ -57,6 +57,13 @@ class Progress:
         self.step = state["step"]
 
 
+def take_averages(path: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Gives the modules the averaged weights of another run's checkpoint."""
+    averages = torch.load(path, weights_only=True)["averages"]
+    for name, module in modules.items():
+        module.load_state_dict(averages[name])
+
+
 def learning_rate(step: int, total: int, peak: float, warm_up: int) -> float:
     """Linear up to `peak`, then half a cosine down to zero at `total`."""
     if step < warm_up:
@@ -65,9 +72,18 @@ def learning_rate(step: int, total: int, peak: float, warm_up: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def plateau_rate(step: int, total: int, peak: float, warm_up: int, cool_down: int) -> float:
+    """Linear up to `peak`, level, then linearly down to zero over the last `cool_down` steps before `total`.
+
+    Unlike half a cosine it does not ask for the number of steps before the run's last part begins.
+    """
+    return peak * max(min((step + 1) / warm_up, (total - step) / cool_down, 1.0), 0.0)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """`rate` times a group's own `factor`, where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
 
 
 def note_files_seen(folder: Path, files: Iterable[str]) -> None:

@@ -11,35 +11,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from worker.training.captions import caption
+from worker.training.captions import caption, tinted_caption
 from worker.training.corpus import Corpus, draw_batch
 from worker.training.example import Example, NoiseLaw, draw_noise, make_example
+from worker.training.head import fit_head
 from worker.training.holes import draw_mask, draw_wide_mask
 from worker.training.latent_space import CELL_PX, LatentSpace
 from worker.training.loss import simple_loss
 from worker.training.painter import Painter
 from worker.training.parallel import Parallel
 from worker.training.parts import make_scheduler
-from worker.training.run import Progress, learning_rate, note_files_seen, set_learning_rate
+from worker.training.run import Progress, note_files_seen, plateau_rate, set_learning_rate, take_averages
 from worker.training.seeds import numpy_rng, torch_rng
+from worker.training.tints import tint
 
 
 @dataclass(frozen=True)
 class UnetRecipe:
     """What decides the result of a run, besides the corpus. From `large_from` on crops are `large_px` wide.
 
-    A batch is computed in `parts` parts, each on a thread, whose gradients are averaged.
+    In `tint_share` of the examples the hole is tinted, the caption says so, and nothing else does (last timestep).
+    A new run fits its last convolution to `head_batches` batches first. What reads the prompt learns `text_factor`
+    times as fast as the rest. A batch is computed in `parts` parts, each on a thread, whose gradients are averaged.
     """
 
     steps: int = 8000
-    batch: int = 16
+    batch: int = 32
     size_px: int = 128
     large_from: int = 6000
     large_batch: int = 8
     large_px: int = 256
     wide_share: float = 0.0
+    tint_share: float = 0.3
+    head_batches: int = 0
     peak_rate: float = 4e-4
+    text_factor: float = 3.0
     warm_up: int = 300
+    cool_down: int = 1000
     decay: float = 0.999
     parts: int = 1
     seed: int = 0
@@ -59,21 +67,31 @@ class Source:
     law: NoiseLaw
     seed: int
     wide_share: float
+    tint_share: float
 
     @classmethod
     def of(cls, corpus: Corpus, space: LatentSpace, recipe: UnetRecipe) -> Source:
-        return cls(corpus, space, NoiseLaw(make_scheduler().alphas_cumprod), recipe.seed, recipe.wide_share)
+        law = NoiseLaw(make_scheduler().alphas_cumprod)
+        return cls(corpus, space, law, recipe.seed, recipe.wide_share, recipe.tint_share)
 
     def draw(self, step: int, batch: int, size_px: int) -> tuple[Example, list[str]]:
         rng = numpy_rng(self.seed, step, "unet")
         crops = draw_batch(self.corpus.at_least(min(size_px, 200)), rng, batch, size_px)
         mask = torch.from_numpy(np.stack([self._mask(rng, size_px) for _ in range(batch)])).unsqueeze(1).float()
-        texts = [caption(rng, *row) for row in zip(crops.image, mask, crops.titles, strict=True)]
+        rows = [self._row(rng, *row) for row in zip(crops.image, mask, crops.titles, strict=True)]
+        image, texts = torch.stack([row[0] for row in rows]), [row[1] for row in rows]
         cells = size_px // CELL_PX
         noise = draw_noise(
             (batch, self.space.channels, cells, cells), torch_rng(self.seed, step, "noise"), len(self.law.alphas_bar)
-        )
-        return make_example(self.space, crops.image, mask, noise, self.law), texts
+        ).at_last(torch.tensor([row[2] for row in rows]), len(self.law.alphas_bar))
+        return make_example(self.space, image, mask, noise, self.law, on_fill=True), texts
+
+    def _row(self, rng: np.random.Generator, image: Tensor, mask: Tensor, title: str) -> tuple[Tensor, str, bool]:
+        """The picture, its hole tinted or as it is, a caption that fits, and whether it is tinted."""
+        if rng.random() >= self.tint_share:
+            return image, caption(rng, image, mask, title), False
+        tinted = tint(rng, image, mask)
+        return tinted, tinted_caption(rng, tinted, mask), True
 
     def _mask(self, rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
         draw = draw_wide_mask if rng.random() < self.wide_share else draw_mask
@@ -81,17 +99,28 @@ class Source:
 
 
 def train_unet(
-    source: Source, painter: Painter, folder: Path, recipe: UnetRecipe, stop_at: int | None = None
+    source: Source,
+    painter: Painter,
+    folder: Path,
+    recipe: UnetRecipe,
+    stop_at: int | None = None,
+    begin_from: Path | None = None,
 ) -> Progress:
-    """Trains, or goes on from `folder/checkpoint.pt`, until the recipe's last step or `stop_at`."""
-    optimizer = torch.optim.AdamW(painter.parameters(), lr=recipe.peak_rate, weight_decay=1e-2, fused=True)
-    progress = Progress.start({"unet": painter.unet, "text_encoder": painter.text_encoder}, optimizer)
+    """Trains, or goes on from `folder/checkpoint.pt`, until the recipe's last step or `stop_at`.
+
+    A new run takes its first weights from the averages of the checkpoint `begin_from`, if there is one.
+    """
     checkpoint = folder / "checkpoint.pt"
+    if not checkpoint.exists():
+        _begin(source, painter, recipe, begin_from)
+    groups = painter.parameter_groups(recipe.text_factor)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.peak_rate, weight_decay=1e-2, fused=True)
+    progress = Progress.start(painter.modules, optimizer)
     if checkpoint.exists():
         progress.restore(checkpoint)
     note_files_seen(folder, source.corpus.files)
     networks = Parallel(painter, recipe.parts)
-    end = min(recipe.steps, stop_at or recipe.steps)
+    end = recipe.steps if stop_at is None else min(recipe.steps, stop_at)
     with tqdm(total=end, initial=progress.step, desc="unet", mininterval=10) as bar:
         while progress.step < end:
             loss = _train_step(networks, source, progress, recipe)
@@ -102,8 +131,18 @@ def train_unet(
     return progress
 
 
+def _begin(source: Source, painter: Painter, recipe: UnetRecipe, begin_from: Path | None) -> None:
+    """The weights of a new run. Its head is fitted to examples that come after those of the run itself."""
+    if begin_from is not None:
+        take_averages(begin_from, painter.modules)
+    steps = range(recipe.steps, recipe.steps + recipe.head_batches)
+    if steps:
+        fit_head(painter, (source.draw(step, recipe.batch, recipe.size_px) for step in steps))
+
+
 def _train_step(networks: Parallel, source: Source, progress: Progress, recipe: UnetRecipe) -> float:
-    set_learning_rate(progress.optimizer, learning_rate(progress.step, recipe.steps, recipe.peak_rate, recipe.warm_up))
+    rate = plateau_rate(progress.step, recipe.steps, recipe.peak_rate, recipe.warm_up, recipe.cool_down)
+    set_learning_rate(progress.optimizer, rate)
     example, texts = source.draw(progress.step, *recipe.at(progress.step))
     share = len(texts) // len(networks.painters)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SHADES = ("dark", "", "bright", "light", "pale")
+HUE_ENDS = (0.03, 0.115, 0.185, 0.44, 0.53, 0.70, 0.82, 0.95)
+"""Where each hue's span ends, in turns of the colour circle; red goes on from the last end to 1."""
 GREYS = ("black", "dark grey", "grey", "light grey", "white")
 
 
@@ -33,7 +35,7 @@ def colour_words(rgb: tuple[float, float, float]) -> str:
 
 
 def _hue_name(hue: float) -> str:
-    for name, below in zip(HUES, (0.03, 0.115, 0.185, 0.44, 0.53, 0.70, 0.82, 0.95), strict=True):
+    for name, below in zip(HUES, HUE_ENDS, strict=True):
         if hue < below:
             return name
     return "red"

@@ -13,7 +13,7 @@ from torch import Tensor
 from worker.training.corpus import Corpus
 from worker.training.latent_space import LatentSpace
 from worker.training.painter import Painter
-from worker.training.run import learning_rate
+from worker.training.run import learning_rate, plateau_rate, set_learning_rate
 from worker.training.unet import Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, reconstruction_loss, train_vae
 
@@ -97,6 +97,34 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(rates[10]) == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.0)
+
+
+def test_the_level_rate_falls_only_at_the_end() -> None:
+    rates = [plateau_rate(step, 100, 1.0, warm_up=10, cool_down=20) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:81] == [1.0] * 71
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[100] == 0.0
+
+
+def test_what_reads_the_prompt_learns_faster(painter: Painter) -> None:
+    groups = painter.parameter_groups(3.0)
+    optimizer = torch.optim.AdamW(groups)
+    set_learning_rate(optimizer, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.3])
+    counts = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
+    assert sum(counts) == sum(p.numel() for p in painter.parameters())
+    assert counts[1] >= sum(p.numel() for p in painter.text_encoder.parameters())
+
+
+def test_a_run_can_begin_from_the_averaged_weights_of_another(
+    painter: Painter, corpus: Corpus, space: LatentSpace, tmp_path: Path
+) -> None:
+    first = _run(painter, corpus, space, tmp_path / "first")
+    source = Source.of(corpus, space, UNET)
+    begun = train_unet(source, painter, tmp_path / "second", UNET, 0, tmp_path / "first/checkpoint.pt")
+    assert begun.step == 0
+    assert all(torch.equal(value, first[f"mean.{name}"]) for name, value in painter.unet.state_dict().items())
 
 
 def test_a_lost_edge_costs_more_than_the_same_error_spread_evenly() -> None:

@@ -1,0 +1,47 @@
+"""Networks that paint on a fill: what they are shown, and what their latents are counted from."""
+
+import torch
+
+from tests.worker import tiny
+from tests.worker.test_parity import canvas, no_clock, parameters, run_alone
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.fill import fill
+
+
+def _on_fill() -> LatentDiffusion:
+    model = tiny.model("sd", "concat")
+    model.network.register_to_config(paints_on_fill=True)
+    return model
+
+
+def test_the_network_is_shown_the_filled_picture() -> None:
+    model, pixels = _on_fill(), canvas()
+    (state,) = model.prepare(pixels, parameters("ddim", 1.0), no_clock)
+    assert state.extra_channels is not None
+    assert state.ground is not None
+    assert torch.equal(state.extra_channels[:, 1:], state.ground)
+    filled = model._image(fill(pixels.image, pixels.mask > 0))
+    assert torch.equal(state.ground, model.encode(filled, torch.Generator().manual_seed(parameters("ddim", 1.0).seed)))
+
+
+def test_a_network_that_adds_nothing_leaves_the_fill() -> None:
+    model, pixels = _on_fill(), canvas()
+    (state,) = model.prepare(pixels, parameters("ddim", 1.0), no_clock)
+    state.latents = torch.zeros_like(state.latents)
+    assert state.ground is not None
+    assert torch.equal(state.painted, state.ground)
+
+
+def test_image_latents_are_counted_from_the_fill_too() -> None:
+    model, pixels, wanted = _on_fill(), canvas(), parameters("ddim", 0.6)
+    (state,) = model.prepare(pixels, wanted, no_clock)
+    generator = torch.Generator().manual_seed(wanted.seed)
+    ground = model.encode(model._image(fill(pixels.image, pixels.mask > 0)), generator)
+    assert state.image_latents is not None
+    assert torch.equal(state.image_latents, model.encode(model._image(pixels.image), generator) - ground)
+
+
+def test_other_networks_count_from_zero() -> None:
+    (state,) = run_alone(tiny.model("sd", "concat"), parameters("ddim", 1.0), canvas())
+    assert state.ground is None
+    assert state.painted is state.latents
