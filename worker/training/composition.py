@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,23 +25,36 @@ from worker.training.targets import law_of
 CAPTIONS_KEPT = 256
 
 
-def choice(default: float, text: str) -> float:
-    """A field of a recipe and its line of help; an int stays one."""
-    made: float = field(default=default, metadata={"help": text})
-    return made
+Range = tuple[Callable[[Any], bool], str]
+COUNT: Range = (lambda value: value >= 1, "at least 1")
+FROM_ZERO: Range = (lambda value: value >= 0, "at least 0")
+POSITIVE: Range = (lambda value: value > 0, "more than 0")
+SHARE: Range = (lambda value: 0 <= value <= 1, "from 0 to 1")
+CROP: Range = (lambda value: value >= 0 and value % 64 == 0, "a multiple of 64")
+
+
+def choice(default: Any, allowed: Range, text: str) -> Any:
+    """A field of a recipe: an option of the command line, with its range and its line of help."""
+    return field(default=default, metadata={"allowed": allowed, "help": text})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a recipe says of its examples."""
+    """What a recipe says of its examples. Raises ValueError naming an option out of its range."""
 
-    batch: int = choice(4, "crops that go through the network at once")
-    size_px: int = choice(0, "side of a crop in pixels; 0: what the model was made for")
-    last_share: float = choice(0.1, "share of examples at pure noise, where sampling begins")
-    wide_share: float = choice(0.5, "share of wide holes: boxes of half the crop and more")
-    caption_dropout: float = choice(0.1, "share of captions left out, which guidance needs")
-    min_snr: float = choice(0.0, "gamma of min-SNR weighting (Hang et al. 2023: 5); 0: none")
-    seed: int = choice(0, "the same seed gives the same run")
+    batch: int = choice(4, COUNT, "crops that go through the network at once")
+    size_px: int = choice(0, CROP, "side of a crop in pixels; 0: what the model was made for")
+    last_share: float = choice(0.1, SHARE, "share of examples at pure noise, where sampling begins")
+    wide_share: float = choice(0.5, SHARE, "share of wide holes: boxes of half the crop and more")
+    caption_dropout: float = choice(0.1, SHARE, "share of captions left out, which guidance needs")
+    min_snr: float = choice(0.0, FROM_ZERO, "gamma of min-SNR weighting (Hang et al. 2023: 5); 0: none")
+    seed: int = choice(0, FROM_ZERO, "the same seed gives the same run")
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            within, words = option.metadata["allowed"]
+            if not within(value := getattr(self, option.name)):
+                raise ValueError(f"--{option.name.replace('_', '-')} {value}: {words}")
 
 
 @dataclass(frozen=True)
@@ -85,16 +100,16 @@ class Composer:
         texts = ["" if rng.random() < choices.caption_dropout else title for title in crops.titles]
         canvases = [self.canvas(image, rng) for image in crops.image]
 
-        clean = self.family.encode(crops.image.to(device), generator).float()
+        rows = [self._encoded(*row, generator) for row in zip(crops.image.to(device).split(1), canvases, strict=True)]
+        clean, repaint, beside = (torch.cat(parts).float() for parts in zip(*rows, strict=True))
         level = self.law.draw(choices.batch, generator, choices.last_share).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        inputs, cell_weight = self._with_holes(self.law.noised(clean, noise, level), canvases, generator)
         return Batch(
-            inputs=inputs,
+            inputs=torch.cat([self.law.noised(clean, noise, level), beside], dim=1),
             timestep=self.law.timestep(level),
             conditioning=self.family.stack([self._conditioning(text) for text in texts]),
             target=self.law.target(clean, noise, level),
-            cell_weight=cell_weight,
+            cell_weight=self._cell_weight(repaint),
             row_weight=self.law.min_snr(level, choices.min_snr) if choices.min_snr else torch.ones_like(level).float(),
         )
 
@@ -105,17 +120,22 @@ class Composer:
         pixels = image.add(1).mul(127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
         return Canvas(pixels, pixels, mask)
 
-    def _with_holes(self, noised: Tensor, canvases: list[Canvas], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The network's input, and where the loss counts: (B, C', h, w), (B, 1, h, w)."""
-        cells = [masks.latent_mask(canvas.mask, self.family.latent_factor) for canvas in canvases]
-        repaint = (torch.cat(cells) > 0).to(noised)
+    def _encoded(self, image: Tensor, canvas: Canvas, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Of one crop, by the very lines that serve a request: its latents, (1, C, h, w), counted from the fill where
+        the family counts so; the hole on their grid, (1, 1, h, w); what the network is shown beside, (1, C' - C, h, w).
+        """
+        family = self.family
+        clean, ground = family.encode(image, generator), family.ground(canvas, generator)
+        repaint = (masks.latent_mask(canvas.mask, family.latent_factor) > 0).to(clean)
+        beside = family._extra_channels(canvas, repaint, ground, generator)
+        clean = clean if ground is None else clean - ground
+        return clean, repaint, clean[:, :0] if beside is None else beside
+
+    def _cell_weight(self, repaint: Tensor) -> Tensor:
+        """Where the loss counts, (B, 1, h, w)."""
         if self.family.mode.name != "concat":
-            return noised, torch.ones_like(repaint)
-        rows = zip(canvases, repaint.to(self.family.dtype).split(1), strict=True)
-        beside = [as_served(self.family, canvas, cells, generator) for canvas, cells in rows]
-        return torch.cat([noised, torch.cat(beside).float()], dim=1), HOLE_WEIGHT * repaint + KNOWN_WEIGHT * (
-            1 - repaint
-        )
+            return torch.ones_like(repaint)
+        return HOLE_WEIGHT * repaint + KNOWN_WEIGHT * (1 - repaint)
 
     def _conditioning(self, text: str) -> Conditioning:
         """What the network is told of a caption, encoded once."""
@@ -127,10 +147,3 @@ class Composer:
             asked = self.parameters.model_copy(update={"prompt": text})
             self._told[text] = self.family.encode_prompts(asked, blank)[0]
         return self._told[text]
-
-
-def as_served(family: LatentDiffusion, canvas: Canvas, repaint: Tensor, generator: torch.Generator) -> Tensor:
-    """What a concat network is shown beside the latents, made by the very lines that serve it. (1, C' - C, h, w)"""
-    beside = family._extra_channels(canvas, repaint, family.ground(canvas, generator), generator)
-    assert beside is not None
-    return beside

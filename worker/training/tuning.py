@@ -10,44 +10,41 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worker.training.composition import Batch, Choices, Composer, choice
+from worker.training.composition import COUNT, FROM_ZERO, POSITIVE, SHARE, Batch, Choices, Composer, Range, choice
+from worker.training.lora import Layers
 from worker.training.loss import simple_loss
 from worker.training.run import Progress, learning_rate, note_files_seen, set_learning_rate
 from worker.training.sheet import loss_curve, sample_sheet
+
+LAYERS: Range = (lambda value: value in get_args(Layers), "attention or all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(Choices):
     """What decides the result of a run, besides the model and the photos."""
 
-    steps: int = choice(1000, "steps of the optimizer; the learning rate falls to zero over them")
-    accumulate: int = choice(1, "batches whose gradients make one step")
-    peak_rate: float = choice(1e-5, "highest learning rate")
-    warm_up: int = choice(50, "steps over which the learning rate rises")
-    decay: float = choice(0.99, "of the running average of the weights, which is what is saved")
-    save_every: int = choice(100, "steps between checkpoints")
-    sample_every: int = choice(250, "steps between sample sheets")
+    steps: int = choice(1000, COUNT, "steps of the optimizer; the learning rate falls to zero over them")
+    accumulate: int = choice(1, COUNT, "batches whose gradients make one step")
+    peak_rate: float = choice(1e-5, POSITIVE, "highest learning rate")
+    warm_up: int = choice(50, FROM_ZERO, "steps over which the learning rate rises")
+    decay: float = choice(0.99, SHARE, "of the running average of the weights, which is what is saved")
+    save_every: int = choice(100, COUNT, "steps between checkpoints")
+    sample_every: int = choice(250, COUNT, "steps between sample sheets")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraRecipe(TuneRecipe):
     """The same for an adapter."""
 
-    peak_rate: float = choice(1e-4, "highest learning rate")
-    rank: int = choice(8, "rank of the update of each layer")
-    layers: str = dataclasses.field(
-        default="attention",
-        metadata={
-            "help": "which layers learn: those of attention, or all of the blocks",
-            "choices": ("attention", "all"),
-        },
-    )
+    peak_rate: float = choice(1e-4, POSITIVE, "highest learning rate")
+    rank: int = choice(8, COUNT, "rank of the update of each layer")
+    layers: Layers = choice("attention", LAYERS, "which layers learn: attention, or all of the blocks")  # noqa: RUF009
 
 
 class Diverged(Exception):

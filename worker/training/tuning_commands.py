@@ -45,15 +45,14 @@ def add_tuning_commands(commands: Any) -> None:
                 "--" + field.name.replace("_", "-"),
                 type=type(field.default),
                 default=field.default,
-                choices=field.metadata.get("choices"),
                 help=f"{field.metadata['help']} (%(default)s)",
             )
 
 
 def _run(arguments: argparse.Namespace) -> int:
     names = [field.name for field in dataclasses.fields(arguments.recipe)]
-    recipe = arguments.recipe(**{name: getattr(arguments, name) for name in names})
     try:
+        recipe = arguments.recipe(**{name: getattr(arguments, name) for name in names})
         return train(arguments.model, arguments.images, arguments.out, recipe)
     except (InfillError, Diverged, ValueError, OSError) as error:
         print(f"infill train: {_sentence(error)}", file=sys.stderr)
@@ -64,8 +63,6 @@ def train(model: str, images: Path, out: Path, recipe: TuneRecipe) -> int:
     """Trains, or goes on with the run in `out`; Ctrl-C saves and stops at the next step. Returns the exit status."""
     family, entry = load_for_training(model, whole=not isinstance(recipe, LoraRecipe))
     recipe = dataclasses.replace(recipe, size_px=recipe.size_px or entry.size_px)
-    if recipe.size_px % 64:
-        raise ValueError(f"--size-px {recipe.size_px}: crops are a multiple of 64 pixels wide")
     trained, keep, result = _learner(family, recipe, out)
     composer = Composer(family, load_folder(images, recipe.size_px), request_of(model, entry), recipe)
     tuning = Tuning(composer, trained, recipe, out, keep)
