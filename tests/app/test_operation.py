@@ -95,6 +95,13 @@ async def test_schedulers_have_descriptions(client: httpx.AsyncClient) -> None:
     assert all(scheduler["description"] for scheduler in schedulers)
 
 
+async def test_schedulers_name_the_families_that_they_fit(client: httpx.AsyncClient) -> None:
+    schedulers = (await client.get("/v1/schedulers")).json()["schedulers"]
+    families = {scheduler["name"]: scheduler["families"] for scheduler in schedulers}
+    assert families["ddim"] == ["sd", "sdxl"]
+    assert families["flow_euler"] == ["sd3", "flux", "qwen-image"]
+
+
 async def test_metrics_count_requests_by_route_template(client: httpx.AsyncClient) -> None:
     for path in ("/v1/jobs/a", "/v1/jobs/b", "/nothing/x", "/nothing/y"):
         await client.get(path)

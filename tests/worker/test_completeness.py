@@ -41,6 +41,11 @@ def test_every_scheduler_name_has_a_class_and_the_other_way_round() -> None:
     assert SCHEDULERS.keys() == CLASSES.keys()
 
 
+def test_every_scheduler_and_family_is_documented() -> None:
+    text = (DOCS / "models.md").read_text()
+    assert [name for name in (*SCHEDULERS, *FAMILIES) if f"`{name}`" not in text] == []
+
+
 def test_every_family_of_the_catalog_has_a_class_of_its_noise_law_and_the_other_way_round() -> None:
     assert {name: "flow" if family.flow else "diffusion" for name, family in FAMILIES.items()} == NOISE_LAWS
     laws = {name: "flow" if hasattr(kind, "scale_noise") else "diffusion" for name, (kind, _) in CLASSES.items()}

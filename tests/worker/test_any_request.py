@@ -1,0 +1,126 @@
+"""Whatever a request asks of a family, with whomever it runs, and whoever leaves: its promises are kept."""
+
+import functools
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jobs.catalog import ModelEntry
+from jobs.schedulers import SCHEDULERS, Family
+from jobs.schema import InpaintParameters, JobReport
+from tests.worker import tiny
+from tests.worker.test_parity import FAMILY_MODES
+from worker import masks
+from worker.engine import Engine
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.session import Session
+from worker.stopwatch import Stopwatch
+from worker.task import Task
+
+Pixels = Any
+
+
+@functools.cache
+def loaded(name: Family, mode: str) -> LatentDiffusion:
+    return tiny.model(name, mode)
+
+
+def requests(family: Family) -> st.SearchStrategy[dict[str, Any]]:
+    fitting = [name for name, scheduler in SCHEDULERS.items() if family in scheduler.families]
+    return st.fixed_dictionaries(
+        {
+            "model": st.just("tiny"),
+            "prompt": st.text(max_size=12),
+            "negative_prompt": st.sampled_from(["", "blur"]),
+            "seed": st.integers(0, 2**32 - 2),
+            "n": st.integers(1, 2),
+            "num_inference_steps": st.integers(2, 3),
+            "guidance_scale": st.sampled_from([0.0, 1.0, 4.0]),
+            "strength": st.sampled_from([1.0, 0.9999, 0.6, 0.1]),
+            "scheduler": st.sampled_from(fitting),
+            "masked_content": st.sampled_from(["original", "noise", "fill"]),
+            "crop": st.sampled_from(["auto", "off"]),
+            "crop_padding": st.integers(0, 40),
+            "mask_grow": st.integers(0, 5),
+            "mask_feather": st.integers(0, 5),
+        }
+    )
+
+
+def picture(seed: int, width: int, height: int, soft: bool) -> tuple[Pixels, Pixels]:
+    rng = np.random.default_rng(seed)
+    photo = rng.integers(0, 256, (height, width, 3), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    hole = mask[rng.integers(0, height) :, rng.integers(0, width) :][:90, :90]
+    hole[:] = rng.integers(0, 256, hole.shape) if soft else 255
+    hole[0, 0] = 255
+    return photo, mask
+
+
+def png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def task(family: Family, request: dict[str, Any]) -> Task:
+    defaults = {key: request[key] for key in ("num_inference_steps", "guidance_scale", "strength", "scheduler")}
+    entry = ModelEntry.model_validate(
+        {"family": family, "source": "/tiny", "size_px": 64, "max_size_px": 128, **defaults}
+    )
+    return Task("id", InpaintParameters.model_validate(request), entry, Stopwatch(0.0))
+
+
+@pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_pixels_outside_the_mask_come_back_byte_for_byte(name: Family, mode: str, data: st.DataObject) -> None:
+    width, height = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
+    photo, mask = picture(data.draw(st.integers(0, 99)), width, height, data.draw(st.booleans()))
+    staying, leaving = (task(name, data.draw(requests(name))) for _ in range(2))
+    leaves_after = data.draw(st.integers(0, 9))
+
+    session = Session(Engine({"tiny": loaded(name, mode)}, max_rows=3), codec_threads=1)
+    for one in (staying, leaving):
+        session.take(one, png(photo), png(mask))
+    for _ in range(leaves_after):
+        session.turn()
+    session.drop(leaving)
+    session.run([staying])
+    session.shutdown()
+
+    report, asked = staying.outcome, staying.parameters
+    assert isinstance(report, JobReport), report
+    assert report.mask.changed_outside_mask == 0 and report.seeds == [asked.seed + k for k in range(asked.n)]
+    assert 1 <= report.timings.steps == staying.step <= asked.num_inference_steps
+    kept = masks.effective_mask(mask, asked.mask_grow, asked.mask_feather) == 0
+    assert len(staying.images) == asked.n
+    for image in staying.images:
+        with Image.open(io.BytesIO(image)) as result:
+            assert (np.asarray(result)[kept] == photo[kept]).all()
+
+
+@pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
+def test_only_the_surroundings_of_the_mask_are_run_unless_crop_is_off(name: Family, mode: str) -> None:
+    photo, mask = np.zeros((128, 128, 3), np.uint8), np.zeros((128, 128), np.uint8)
+    mask[20:44, 30:62] = 255
+    request = {
+        "model": "tiny",
+        "seed": 1,
+        "num_inference_steps": 2,
+        "guidance_scale": 1,
+        "strength": 1,
+        "crop_padding": 8,
+    }
+    settled = request | {"scheduler": next(iter(tiny.FAMILIES[name].schedulers)), "masked_content": "original"}
+    grid = {}
+    for crop in ("auto", "off"):
+        one = task(name, settled | {"crop": crop})
+        one.prepare(one.open(png(photo), png(mask)), loaded(name, mode))
+        grid[crop] = tuple(one.states[0].latents.shape[2:])
+    assert grid == {"auto": (8, 8), "off": (16, 16)}
