@@ -62,26 +62,33 @@ class Engine:
             return []
         self.turn += 1
         family = self.models[batch[0].key.model]
-        for state, noise_pred in self._predict(family, batch):
-            try:
-                family.advance(state, noise_pred)
-            except Exception as error:
-                state.error = error
+        self._step(family, batch)
         for state in batch:
             state.last_turn = self.turn
         self.leave([state for state in batch if state.done])
         return batch
 
-    def _predict(self, family: Family, states: list[DenoiseState]) -> list[tuple[DenoiseState, torch.Tensor]]:
-        """Predict for all; where that fails, for each half, so that a bad state or a full device hurts it alone."""
+    def _step(self, family: Family, states: list[DenoiseState]) -> None:
+        """Step all; where the network fails, each half, so that a bad state or a full device hurts it alone."""
         try:
             self.wear(family, states[0].key.adapters)
-            return list(zip(states, family.predict(states).split(1), strict=True))
+            noise_pred = family.predict(states)
         except Exception as error:
             if len(states) == 1:
                 states[0].error = error
-                return []
+                return
+        else:
+            self._advance(family, states, noise_pred)
+            return
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = len(states) // 2
-        return self._predict(family, states[:half]) + self._predict(family, states[half:])
+        self._step(family, states[:half])
+        self._step(family, states[half:])
+
+    def _advance(self, family: Family, states: list[DenoiseState], noise_pred: torch.Tensor) -> None:
+        try:
+            family.advance(states, noise_pred)
+        except Exception as error:
+            for state in states:
+                state.error = state.error or error

@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 
 from worker.masks import held
-from worker.sampling import network_scaled
 from worker.state import DenoiseState
 
 
@@ -45,7 +44,7 @@ class ConcatMode:
 
     def network_input(self, state: DenoiseState) -> torch.Tensor:
         assert state.extra_channels is not None
-        return torch.cat([scaled_latents(state), state.extra_channels], dim=1)
+        return torch.cat([state.scaled_latents(), state.extra_channels], dim=1)
 
     def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
         """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held."""
@@ -65,7 +64,7 @@ class RecomposeMode:
         return True
 
     def network_input(self, state: DenoiseState) -> torch.Tensor:
-        return scaled_latents(state)
+        return state.scaled_latents()
 
     def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
         return recompose(state, held(state.release, step))
@@ -75,11 +74,6 @@ def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:
     """``keep * noised original + (1 - keep) * latents``; ``keep`` is (1, 1, h, w), 1 = original."""
     keep = keep.to(state.latents.dtype)
     return keep * state.noised_original().to(state.latents.dtype) + (1 - keep) * state.latents
-
-
-def scaled_latents(state: DenoiseState) -> torch.Tensor:
-    """The latents as the network expects them at the state's timestep. (1, C, h, w)"""
-    return network_scaled(state.scheduler, state.latents, state.timesteps[state.index])
 
 
 def mode_for(in_channels: int, known: Mapping[str, int]) -> Mode | None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import SchedulerMixin
 
-from worker.sampling import noised
+from worker.sampling import network_scaled, noised
+from worker.tables import Call, Table
 
 Conditioning = Mapping[str, torch.Tensor]
 """What a network is told beside latents and timestep: the name of its argument -> (rows, ...)."""
@@ -59,7 +60,9 @@ class DenoiseState:
     scheduler: SchedulerMixin
     timesteps: torch.Tensor
     steps: int
-    step_arguments: dict[str, Any] = field(default_factory=dict)
+    step_arguments: dict[str, Any]
+    table: Table | None = None  # the scheduler's steps, where they can be tabulated: it is then never stepped itself
+    past: list[Call] = field(default_factory=list)  # the latest network calls that the table looks back to
     index: int = 0  # of the next network call
     last_turn: int = 0
     error: Exception | None = None
@@ -82,9 +85,18 @@ class DenoiseState:
         """The picture's latents as they are now, (1, C, h, w)."""
         return self.latents if self.ground is None else self.latents + self.ground
 
+    def scaled_latents(self) -> torch.Tensor:
+        """The latents as the network expects them at this step, (1, C, h, w)."""
+        if self.table:
+            return self.table.scale[self.index] * self.latents
+        return network_scaled(self.scheduler, self.latents, self.timesteps[self.index])
+
     def noised_original(self) -> torch.Tensor:
         """The image latents at the noise level of the next step; clean after the last one. (1, C, h, w)"""
         assert self.image_latents is not None
         if self.index >= self.calls:
             return self.image_latents
+        if self.table:
+            clean, noise = self.table.levels[self.index]
+            return clean * self.image_latents + noise * self.noise
         return noised(self.scheduler, self.image_latents, self.noise, self.timesteps[self.index : self.index + 1])

@@ -1,6 +1,7 @@
 """Models from every kind of source, by the worker's settings, and what is said of those that cannot be loaded."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers import StableDiffusionXLInpaintPipeline
 from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
 from tests.worker import tiny
 from tests.worker.ldm import save_single_file
-from tests.worker.test_parity import canvas, no_clock, parameters
+from tests.worker.test_parity import canvas, parameters, run_alone
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.loading import Loader, bring, networks, pick_dtype
 from worker.settings import WorkerSettings
@@ -54,11 +57,7 @@ def single_file(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def configs(folder: Path) -> Path:
     """The same folder without its weights."""
-    made = folder.parent / "configs"
-    tiny.pipeline("sd", "concat", "ddim").save_pretrained(made)
-    for weights in made.rglob("*.safetensors"):
-        weights.unlink()
-    return made
+    return Path(shutil.copytree(folder, folder.parent / "configs", ignore=shutil.ignore_patterns("*.safetensors")))
 
 
 def weights(pipeline: Any) -> dict[str, torch.Tensor]:
@@ -89,6 +88,27 @@ def test_a_single_file_in_the_published_naming_is_the_same_model_as_the_folder(
     folder: Path, single_file: Path, configs: Path
 ) -> None:
     assert_same(load(single_file, config=str(configs)), load(folder))
+
+
+def two_text_encoders() -> StableDiffusionXLInpaintPipeline:
+    """As published ones, of two widths: diffusers tells the two in a single file by that."""
+    narrow = tiny.pipeline("sdxl", "recompose", "ddim").components
+    wide = CLIPTextConfig.from_dict(
+        {**narrow["text_encoder_2"].config.to_dict(), "hidden_size": 48, "projection_dim": 48}
+    )
+    sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    unet = tiny.unet(4, cross_attention_dim=32 + 48, projection_class_embeddings_input_dim=6 * 8 + 48, **sizes)
+    parts = narrow | {"text_encoder_2": CLIPTextModelWithProjection(wide).eval(), "unet": unet}
+    return StableDiffusionXLInpaintPipeline(**parts)
+
+
+def test_a_single_file_of_sdxl_is_the_same_model_as_the_folder(tmp_path: Path) -> None:
+    pipeline = two_text_encoders()
+    pipeline.save_pretrained(tmp_path / "folder")
+    save_single_file(pipeline, tmp_path / "xl.safetensors")
+    shutil.copytree(tmp_path / "folder", tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    single = load(tmp_path / "xl.safetensors", "sdxl", config=str(tmp_path / "configs"))
+    assert_same(single, load(tmp_path / "folder", "sdxl"))
 
 
 def test_the_embedded_model_is_loaded() -> None:
@@ -212,10 +232,7 @@ def calls_of(network: torch.nn.Module) -> list[int]:
 
 def painted(family: LatentDiffusion, n: int = 1) -> Any:
     wanted = parameters("ddim", 1.0, guidance=1.0).model_copy(update={"n": n, "num_inference_steps": 2})
-    states = family.prepare(canvas(), wanted, no_clock)
-    while not states[0].done:
-        for state, noise_pred in zip(states, family.predict(states).split(1), strict=True):
-            family.advance(state, noise_pred)
+    states = run_alone(family, wanted, canvas())
     return family.finish(states)
 
 

@@ -45,8 +45,11 @@ class Family(Protocol):
         """One forward pass for states of one key: the guided network output, (rows, C, h, w)."""
         ...
 
-    def advance(self, state: DenoiseState, noise_pred: torch.Tensor) -> None:
-        """Take one step of the state's own scheduler; ``noise_pred`` is (1, C, h, w)."""
+    def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
+        """Take one step of each state's own scheduler; ``noise_pred`` is (rows, C, h, w).
+
+        A state that cannot be stepped has its ``error`` set.
+        """
         ...
 
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:

@@ -21,6 +21,10 @@ from worker.families.base import Canvas, Clock, Pixels
 from worker.fill import fill
 from worker.modes import Mode, mode_for, networks_of, what_takes
 from worker.state import BatchKey, Conditioning, DenoiseState
+from worker.tables import Table, step_together, tabulate
+
+TABLES = 256
+"""Schedules whose tables a model keeps; at the next one it begins anew."""
 
 Prompts = tuple[Conditioning, Conditioning | None]
 """What the network is told of the prompt, and of the negative prompt where guidance is computed."""
@@ -56,6 +60,8 @@ class LatentDiffusion(ABC):
         if fault := self.fault():
             raise BadModel(f"Model {name!r}: {fault}.")
         self.mode = self._mode()
+        self.paints_on_fill = bool(self.network.config.get("paints_on_fill"))
+        self._tables: dict[tuple[str, int, int, tuple[int, int]], Table | None] = {}
 
     # ---- what a family says of itself
 
@@ -135,6 +141,7 @@ class LatentDiffusion(ABC):
         skipped = sampling.skipped_steps(parameters.num_inference_steps, strength, self.flow)
         schedule = self.schedule(parameters.num_inference_steps, (height, width))
         timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
+        table = self._table(parameters.scheduler, parameters.num_inference_steps, skipped, (height, width))
 
         ground = self.ground(canvas, generator)
         image_latents, start = self._image_latents(canvas, strength, soft, generator)
@@ -167,7 +174,19 @@ class LatentDiffusion(ABC):
             timesteps=timesteps,
             steps=steps,
             step_arguments=sampling.step_arguments(scheduler, generator),
+            table=table,
         )
+
+    def _table(self, name: str, steps: int, skipped: int, grid: tuple[int, int]) -> Table | None:
+        """The scheduler's table for such a schedule, made once."""
+        key = (name, steps, skipped, grid)
+        if key not in self._tables:
+            if len(self._tables) == TABLES:
+                self._tables.clear()
+            scheduler = sampling.new_scheduler(name, self.pipeline.scheduler, seed=0)
+            timesteps = sampling.begin(scheduler, self.schedule(steps, grid), skipped, torch.device("cpu"))
+            self._tables[key] = tabulate(name, scheduler, timesteps)
+        return self._tables[key]
 
     def _image_latents(
         self, canvas: Canvas, strength: float, soft: bool, generator: torch.Generator
@@ -188,7 +207,7 @@ class LatentDiffusion(ABC):
         Such a network is shown the filled picture, not one with a grey hole, and its latents are the picture's less
         these: one that says nothing leaves the fill as it is.
         """
-        if not self.network.config.get("paints_on_fill"):
+        if not self.paints_on_fill:
             return None
         return self.encode(self._image(fill(canvas.image, canvas.mask > 0)), generator)
 
@@ -228,15 +247,42 @@ class LatentDiffusion(ABC):
         return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
 
     @torch.inference_mode()
-    def advance(self, state: DenoiseState, noise_pred: torch.Tensor) -> None:
-        step, timestep = state.index // state.scheduler.order, state.timesteps[state.index]
-        stepped = state.scheduler.step(noise_pred, timestep, state.latents, **state.step_arguments, return_dict=False)
-        state.latents = stepped[0]
-        state.index += 1
-        state.latents = self.mode.after_step(state, step)
+    def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
+        outputs = noise_pred.split(1)
+        for state, stepped in zip(states, self._step(states, outputs), strict=True):
+            if isinstance(stepped, Exception):
+                state.error = stepped
+                continue
+            step = state.index // state.scheduler.order
+            state.latents = stepped.to(state.latents.dtype)
+            state.index += 1
+            state.latents = self.mode.after_step(state, step)
+
+    def _step(self, states: Sequence[DenoiseState], outputs: Sequence[torch.Tensor]) -> list[torch.Tensor | Exception]:
+        """New latents: of all states with a table in one update, of the others one by one."""
+        stepped: list[torch.Tensor | Exception] = list(outputs)
+        tabulated = []
+        for row, (state, output) in enumerate(zip(states, outputs, strict=True)):
+            if state.table:
+                state.past = [(state.latents, output), *state.past[: state.table.depth - 1]]
+                tabulated.append((state.table, state.index, state.past))
+                continue
+            try:
+                stepped[row] = step_alone(state, output)
+            except Exception as error:
+                stepped[row] = error
+        together = iter(step_together(tabulated).split(1) if tabulated else ())
+        return [next(together) if state.table else alone for state, alone in zip(states, stepped, strict=True)]
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
         image = self.decode(torch.cat([state.painted for state in states]))  # (rows, 3, H, W)
         pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def step_alone(state: DenoiseState, output: torch.Tensor) -> torch.Tensor:
+    """The latents after one step of the state's own scheduler, (1, C, h, w)."""
+    timestep = state.timesteps[state.index]
+    stepped = state.scheduler.step(output, timestep, state.latents, **state.step_arguments, return_dict=False)
+    return torch.as_tensor(stepped[0])

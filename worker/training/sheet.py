@@ -57,9 +57,10 @@ def _denoised(family: LatentDiffusion, canvas: Canvas, parameters: InpaintParame
     family.network.eval()
     states = family.prepare(canvas, parameters, lambda _phase: None)
     while not states[0].done:
-        family.advance(states[0], family.predict(states))
+        family.advance(states, family.predict(states))
     family.network.train(training)
-    return family.finish(states)[0]
+    painted: Pixels = family.finish(states)[0]
+    return painted
 
 
 def _shown(composer: Composer) -> list[Canvas]:
