@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ from jobs.catalog import ModelEntry, load_catalog
 from tests.e2e.stack import Stack, submit, wait_for
 from tests.redis_server import RedisServer
 from tests.worker import tiny
+from worker.leases import STALLED_EXIT
 from worker.loading import Loader
 from worker.settings import WorkerSettings
 
@@ -48,24 +50,26 @@ def sizes(catalog: Path) -> list[int]:
     return [loader.read(name, entries[name]).size_bytes for name in ("small", "large")]
 
 
-@pytest.fixture(scope="module")
-def stack(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    server = RedisServer(tmp_path_factory.mktemp("models-redis"), append_only=True)
+@contextmanager
+def started(catalog: Path, folder: Path, **env: str) -> Iterator[Stack]:
+    server = RedisServer(folder, append_only=True)
     server.start()
-    env = {
-        "INFILL_CATALOG": str(catalog),
-        "INFILL_BEAT_S": "0.5",
-        "INFILL_MODEL_BUDGET_BYTES": str(max(sizes(catalog))),
-    }
-    made = Stack(server.url, tmp_path_factory.mktemp("models-e2e"), **env)
+    made = Stack(server.url, folder, INFILL_CATALOG=str(catalog), INFILL_LEASE_S="3", INFILL_BEAT_S="0.5", **env)
     try:
         made.start_api()
-        made.start_worker()
-        made.wait_until_ready()
         yield made
     finally:
         made.end()
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def stack(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    budget = str(max(sizes(catalog)))
+    with started(catalog, tmp_path_factory.mktemp("e2e"), INFILL_MODEL_BUDGET_BYTES=budget) as made:
+        made.start_worker()
+        made.wait_until_ready()
+        yield made
 
 
 @pytest.fixture
@@ -114,3 +118,15 @@ def test_a_model_that_cannot_be_loaded_fails_its_job_and_leaves_the_worker_at_wo
 def test_a_preset_sets_the_steps(client: httpx.Client) -> None:
     job = wait_for(client, submit(client, model="small", preset="one").json()["id"])
     assert (job["status"], job["timings"]["steps"]) == ("succeeded", 1)
+
+
+def test_a_worker_that_loads_for_too_long_ends_itself_and_another_takes_its_job(catalog: Path, tmp_path: Path) -> None:
+    with started(catalog, tmp_path, INFILL_STALL_S="60") as stack:
+        slow = stack.start_worker(INFILL_LOAD_LIMIT_S="0.001", INFILL_BEAT_S="0.02")
+        stack.wait_until_ready()
+        with stack.client() as client:
+            job_id = submit(client, model="large").json()["id"]
+            assert slow.popen.wait(60) == STALLED_EXIT
+            stack.start_worker()
+            job = wait_for(client, job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)

@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion pipeline as one file, in the names of the published ones (CompVis' latent-diffusion)."""
+"""A tiny Stable Diffusion (XL) pipeline as one file, in the names of the published ones: CompVis', and OpenCLIP's."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -36,6 +38,20 @@ VAE_MIDDLE = {
     "to_k": "k",
     "to_v": "v",
     "to_out.0": "proj_out",
+}
+
+
+OPEN_CLIP = {
+    "encoder.layers": "transformer.resblocks",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "fc1": "c_fc",
+    "fc2": "c_proj",
+    "self_attn": "attn",
+    "final_layer_norm": "ln_final",
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "text_projection.weight": "text_projection",
 }
 
 
@@ -85,15 +101,27 @@ def vae_tensors(vae: Any) -> Iterator[tuple[str, torch.Tensor]]:
         yield "first_stage_model." + renamed(name, names), tensor[..., None, None] if convolution else tensor
 
 
-def text_tensors(text_encoder: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def text_tensors(text_encoder: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in text_encoder.state_dict().items():
-        yield "cond_stage_model.transformer.text_model." + name.removeprefix("text_model."), tensor
+        yield f"{prefix}transformer.text_model." + name.removeprefix("text_model."), tensor
+
+
+def open_clip_tensors(text_encoder: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Theirs has queries, keys and values in one matrix, and the projection the other way round."""
+    state = {name.removeprefix("text_model."): tensor for name, tensor in text_encoder.state_dict().items()}
+    for name, tensor in state.items():
+        if ".q_proj." in name:
+            parts = [state[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            yield prefix + renamed(name, OPEN_CLIP).replace("q_proj.", "in_proj_"), torch.cat(parts)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            yield prefix + renamed(name, OPEN_CLIP), tensor.T if name == "text_projection.weight" else tensor
 
 
 def save_single_file(pipeline: Any, file: Path) -> None:
-    tensors = {
-        **dict(unet_tensors(pipeline.unet)),
-        **dict(vae_tensors(pipeline.vae)),
-        **dict(text_tensors(pipeline.text_encoder)),
-    }
+    tensors = {**dict(unet_tensors(pipeline.unet)), **dict(vae_tensors(pipeline.vae))}
+    if hasattr(pipeline, "text_encoder_2"):
+        tensors |= text_tensors(pipeline.text_encoder, "conditioner.embedders.0.")
+        tensors |= open_clip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+    else:
+        tensors |= text_tensors(pipeline.text_encoder, "cond_stage_model.")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
