@@ -66,9 +66,10 @@ class ModelEntry(Record):
         steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
-        for settled in (self, *self.presets.values()):
+        named = [(preset.scheduler or self.scheduler, preset.num_inference_steps) for preset in self.presets.values()]
+        for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
             try:
-                check_scheduler(settled.scheduler or self.scheduler, self.family, settled.num_inference_steps)
+                check_scheduler(scheduler, self.family, count)
             except InvalidField as error:
                 raise ValueError(str(error)) from None
         return self

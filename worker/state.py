@@ -88,7 +88,7 @@ class DenoiseState:
     def scaled_latents(self) -> torch.Tensor:
         """The latents as the network expects them at this step, (1, C, h, w)."""
         if self.table:
-            return self.table.scale[self.index] * self.latents
+            return torch.as_tensor(self.table.scale[self.index] * self.latents)
         return network_scaled(self.scheduler, self.latents, self.timesteps[self.index])
 
     def noised_original(self) -> torch.Tensor:
@@ -98,5 +98,5 @@ class DenoiseState:
             return self.image_latents
         if self.table:
             clean, noise = self.table.levels[self.index]
-            return clean * self.image_latents + noise * self.noise
+            return torch.as_tensor(clean * self.image_latents + noise * self.noise)
         return noised(self.scheduler, self.image_latents, self.noise, self.timesteps[self.index : self.index + 1])
