@@ -14,8 +14,11 @@ Matrices = Mapping[tuple[str, str], tuple[torch.Tensor, torch.Tensor]]
 """Part of the pipeline and layer -> A (rank, inputs), B (outputs, rank)."""
 
 
-def matrices(pipeline: Any, seed: int = 0, rank: int = RANK, only: str = "") -> Matrices:
-    """A and B, Gaussian, for the attention and some convolutions of every part that takes adapters, or of one."""
+def matrices(pipeline: Any, seed: int = 0, only: str = "", uneven: bool = False) -> Matrices:
+    """A and B, Gaussian, for the attention and some convolutions of every part that takes adapters, or of one.
+
+    All of rank RANK, or of RANK and the two below it in turn.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = {}
     for part in pipeline._lora_loadable_modules:
@@ -24,12 +27,21 @@ def matrices(pipeline: Any, seed: int = 0, rank: int = RANK, only: str = "") -> 
         for name, layer in getattr(pipeline, part).named_modules():
             if not name.endswith(ATTENTION) or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
                 continue
+            rank = RANK - len(made) % 3 if uneven else RANK
             outputs, inputs, *kernel = layer.weight.shape
             down = torch.randn(rank, inputs, *kernel, generator=generator) * 0.3
             up = torch.randn(outputs, rank, *[1 for _ in kernel], generator=generator) * 0.3
             made[part, name] = (down, up)
     assert made
     return made
+
+
+def merge(pipeline: Any, layers: Matrices, scale: float, alpha: float) -> None:
+    """Add ``scale * alpha / rank * B A`` to the weights themselves: what an adapter is to amount to."""
+    for (part, name), (down, up) in layers.items():
+        weight = getattr(pipeline, part).get_submodule(name).weight
+        update = up.flatten(1) @ down.flatten(1)  # (outputs, inputs * kernel)
+        weight.data += scale * alpha / len(down) * update.view_as(weight)
 
 
 def save_diffusers(file: Path, layers: Matrices, metadata: dict[str, str] | None = None) -> Path:

@@ -11,6 +11,7 @@ from jobs.errors import BadLora
 from jobs.loras import describe
 from tests.worker import loras, tiny
 from tests.worker.lora_requests import begin, choices, engine_of, finish, job, latents
+from tests.worker.test_parity import TOLERANCE, difference
 from worker import peft_layers
 from worker.families.latent_diffusion import LatentDiffusion
 
@@ -31,6 +32,19 @@ def test_the_three_namings_of_one_adapter_act_alike(model: LatentDiffusion, tmp_
     assert torch.equal(latents(engine, job(), *choices(peft=0.6)), expected)
     assert torch.equal(latents(engine, job(), *choices(kohya=0.6)), expected)
     assert torch.equal(latents(engine, job(), *choices(halved=1.2)), expected)
+
+
+def test_a_kohya_file_amounts_to_its_scale_times_alpha_over_rank_times_b_times_a(
+    model: LatentDiffusion, tmp_path: Path
+) -> None:
+    """Layers of several ranks, with one alpha, in the U-Net and in the text encoder."""
+    layers = loras.matrices(model.pipeline, uneven=True)
+    loras.save_kohya(tmp_path / "uneven.safetensors", layers, alpha=2.0)
+    ours = latents(engine_of(model, tmp_path), job(), *choices(uneven=0.7))
+    merged = tiny.model("sd", "concat")
+    loras.merge(merged.pipeline, layers, 0.7, alpha=2.0)
+    assert difference(ours, latents(engine_of(merged, tmp_path), job())) < TOLERANCE
+    assert difference(ours, latents(engine_of(tiny.model("sd", "concat"), tmp_path), job())) > 0.01
 
 
 @pytest.mark.parametrize("name", tiny.FAMILIES)
