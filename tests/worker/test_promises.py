@@ -1,0 +1,72 @@
+"""Promises that tests/worker/test_any_request.py leaves out, for every family and mode: progress, time, soft masks."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.catalog import ModelEntry
+from jobs.schema import InpaintParameters, JobReport
+from tests.worker import tiny
+from tests.worker.test_modes import soft_canvas
+from tests.worker.test_parity import FAMILY_MODES, parameters, run_alone
+from worker.engine import Engine
+from worker.session import Session
+from worker.stopwatch import PHASES, Stopwatch
+from worker.task import Task
+
+STEPS = 4
+
+
+def task(name: str, seed: int, **asked: Any) -> Task:
+    scheduler = next(iter(tiny.FAMILIES[name].schedulers))
+    defaults = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "strength": 1.0, "scheduler": scheduler}
+    entry = ModelEntry.model_validate({"family": name, "source": "/tiny", "size_px": 64, "max_size_px": 64, **defaults})
+    named = {"model": "tiny", "prompt": "cat " * seed, "masked_content": "original", "seed": seed}
+    return Task(str(seed), InpaintParameters.model_validate({**defaults, **named, **asked}), entry, Stopwatch(0.0))
+
+
+def uploads() -> tuple[bytes, bytes]:
+    photo = np.random.default_rng(7).integers(0, 256, (80, 90, 3), np.uint8)
+    mask = np.zeros((80, 90), np.uint8)
+    mask[20:50, 30:60] = 255
+    image, hole = io.BytesIO(), io.BytesIO()
+    Image.fromarray(photo).save(image, "PNG")
+    Image.fromarray(mask).save(hole, "PNG")
+    return image.getvalue(), hole.getvalue()
+
+
+@pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
+def test_jobs_in_one_batch_tell_every_step_and_where_their_time_went(name: str, mode: str) -> None:
+    session = Session(Engine({"tiny": tiny.model(name, mode)}, max_rows=8), codec_threads=2)
+    whole, late = task(name, 1), task(name, 2, strength=0.5)
+    told: list[int] = []
+    session.take(whole, *uploads())
+    while whole.outcome is None or late.outcome is None:
+        session.turn()
+        told.append(whole.step)
+        if whole.step == 1 and not (late.states or session.opening):
+            session.take(late, *uploads())
+    session.shutdown()
+
+    assert sorted({0, *told}) == list(range(STEPS + 1)) and told == sorted(told)
+    for one, steps in ((whole, STEPS), (late, STEPS // 2)):
+        assert isinstance(one.outcome, JobReport), one.outcome
+        spent = one.outcome.timings.model_dump()
+        assert spent["steps"] == steps
+        assert sum(spent[phase] for phase in PHASES) == pytest.approx(spent["total"], abs=0.1)
+        assert all(spent[phase] > 0 for phase in ("text_encode", "vae_encode", "denoise", "vae_decode", "step_p50"))
+
+
+@pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
+def test_the_softer_a_mask_the_less_is_repainted(name: str, mode: str) -> None:
+    model, scheduler = tiny.model(name, mode), next(iter(tiny.FAMILIES[name].schedulers))
+    distance = {}
+    for value in (64, 128, 254):
+        (state,) = run_alone(model, parameters(scheduler, 1.0), soft_canvas(value))
+        assert state.image_latents is not None
+        hole = (state.mask > 0).expand_as(state.latents)
+        distance[value] = float((state.latents - state.image_latents)[hole].norm())
+    assert 0 < distance[64] < distance[128] < distance[254]
