@@ -19,6 +19,7 @@ from tests.worker.test_parity import (
     parameters,
     run_alone,
 )
+from tests.worker.tiny_schedulers import DIFFUSION_SCHEDULERS
 from worker.families.registry import FAMILIES
 from worker.families.sd import StableDiffusion
 from worker.families.sdxl import StableDiffusionXL
@@ -41,7 +42,7 @@ def test_the_mode_is_read_from_the_channel_count(name: str, mode: str) -> None:
 def test_another_channel_count_is_refused_with_what_the_file_is_instead(
     name: str, make: Any, channels: int, what: str
 ) -> None:
-    pipeline = make(channels, tiny.DIFFUSION_SCHEDULERS["ddim"]())
+    pipeline = make(channels, DIFFUSION_SCHEDULERS["ddim"]())
     with pytest.raises(BadModel, match=f"'mine'.* {channels} input channels.*{what}.* networks of 9 .* ones of 4"):
         FAMILIES[name]("mine", pipeline)
 
@@ -91,14 +92,14 @@ def latent_consistency(scheduler: Any) -> StableDiffusionInpaintPipeline:
 @pytest.mark.parametrize(("name", "make"), [("sdxl", refiner), ("sd", latent_consistency)])
 def test_networks_of_the_family_that_are_told_other_things_equal_diffusers_too(name: str, make: Any) -> None:
     wanted, pixels = parameters("euler", 0.6), canvas()
-    model = FAMILIES[name]("tiny", make(tiny.DIFFUSION_SCHEDULERS["euler"]()))
+    model = FAMILIES[name]("tiny", make(DIFFUSION_SCHEDULERS["euler"]()))
     (state,) = run_alone(model, wanted, pixels)
-    theirs = make(tiny.DIFFUSION_SCHEDULERS["euler"]())
+    theirs = make(DIFFUSION_SCHEDULERS["euler"]())
     assert difference(state.latents, asked(theirs, name, wanted, pixels)) < TOLERANCE
 
 
 def test_a_network_distilled_to_be_told_the_scale_is_not_guided_twice() -> None:
-    model = StableDiffusion("tiny", latent_consistency(tiny.DIFFUSION_SCHEDULERS["ddim"]()))
+    model = StableDiffusion("tiny", latent_consistency(DIFFUSION_SCHEDULERS["ddim"]()))
     (state,) = model.prepare(canvas(), parameters("ddim", 1.0, guidance=8.0), no_clock)
     assert not state.key.guided and state.text["timestep_cond"].shape == (1, 8)
 

@@ -112,3 +112,16 @@ def test_a_network_that_predicts_velocity_equals_diffusers_too(name: str, streng
     wanted = parameters(name.removesuffix("_karras"), strength)
     (state,) = run_alone(StableDiffusion("tiny", pipeline()), wanted, canvas())
     assert difference(state.latents, asked(pipeline(), "sd", wanted, canvas())) < TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_runs_in_half_precision_and_keeps_to_it(name: str, dtype: torch.dtype) -> None:
+    family = SCHEDULERS[name].families[0]
+    full = tiny.model(family, "recompose")
+    loaded_with = next(iter(tiny.FAMILIES[family].schedulers))
+    half = type(full)("tiny", tiny.pipeline(family, "recompose", loaded_with).to(dtype=dtype))
+    wanted = parameters(name, 0.6, guidance=2.0)
+    states = [run_alone(model, wanted, canvas())[0] for model in (full, half)]
+    assert states[1].latents.dtype == dtype
+    assert difference(states[1].latents.float(), states[0].latents) < 0.1
