@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``infill <command>``; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     training = arguments[:1] == ["train"]  # the training reads its own options
-    parsed = vars(_parser().parse_args(arguments[:1] if training else arguments))
+    parsed = vars(_parser().parse_args(arguments[:2] if training else arguments))
     options: dict[str, Any] = {name: value for name, value in parsed.items() if value is not None}
     command = options.pop("command")
     try:
@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--workers", type=int, help="worker processes (1)")
         command.add_argument("--host", help="address the API listens on (127.0.0.1)")
         command.add_argument("--port", type=int, help="port of the API (8000, or the next free one)")
-    text = "train a LoRA adapter or a model on a folder of photos: infill train lora --help"
-    commands.add_parser("train", help=text, add_help=False)
+    text = "train a LoRA adapter or a model on a folder of photos"
+    kinds = commands.add_parser("train", help=text, description=text).add_subparsers(
+        required=True, metavar="lora | model"
+    )
+    kinds.add_parser("lora", add_help=False, help="an adapter; infill train lora --help lists the options")
+    kinds.add_parser("model", add_help=False, help="the network itself; infill train model --help")
     return parser
