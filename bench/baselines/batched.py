@@ -16,6 +16,7 @@ from fastapi import Response
 from PIL import Image
 
 from bench.baselines.pipeline import Painter
+from bench.served import Served, add_options, from_options
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Order:
 
 
 class InpaintAPI(litserve.LitAPI):  # type: ignore[misc]
+    served = Served()
+
     def setup(self, device: str) -> None:
-        self.painter = Painter()
+        self.painter = Painter(self.served)
 
     def decode_request(self, request: dict[str, Any]) -> Order:
         image, mask = (Image.open(io.BytesIO(base64.b64decode(request[name]))) for name in ("image", "mask"))
@@ -78,8 +81,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--wait-ms", type=float, default=20.0)
+    add_options(parser)
     chosen = parser.parse_args()
     api = InpaintAPI(max_batch_size=chosen.batch, batch_timeout=chosen.wait_ms / 1000, api_path="/inpaint")
+    api.served = from_options(chosen)  # which says the device too: LitServe's own choice would only be a second one
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=False)
     server.run(host="127.0.0.1", port=chosen.port, log_level="warning", generate_client_file=False)
 

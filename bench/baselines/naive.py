@@ -9,6 +9,7 @@ from fastapi import FastAPI, Form, Response, UploadFile
 from PIL import Image
 
 from bench.baselines.pipeline import Painter
+from bench.served import add_options, from_options
 
 
 def create_app(painter: Painter) -> FastAPI:
@@ -41,8 +42,9 @@ def create_app(painter: Painter) -> FastAPI:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
-    uvicorn.run(create_app(Painter()), host="127.0.0.1", port=port, log_level="warning")
+    add_options(parser)
+    chosen = parser.parse_args()
+    uvicorn.run(create_app(Painter(from_options(chosen))), host="127.0.0.1", port=chosen.port, log_level="warning")
 
 
 if __name__ == "__main__":

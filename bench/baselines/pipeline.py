@@ -1,28 +1,36 @@
-"""diffusers' inpaint pipeline for the pocket model, as a server that knows nothing else would call it.
+"""diffusers' inpaint pipeline, as a server that knows nothing else would call it.
 
-``StableDiffusionInpaintPipeline.__call__`` refuses a U-Net of 33 input channels: it takes 4 or 9, whatever the VAE has.
-``paint`` is that call without the check and without what is not asked for here (callbacks, IP adapters, guidance): the
-pipeline's own methods in the pipeline's own order, on the whole picture at its full size.
+``StableDiffusionInpaintPipeline.__call__`` refuses the pocket model's U-Net of 33 input channels: it takes 4 or 9,
+whatever the VAE has. ``_by_its_parts`` is that call without the check and without what is not asked for here
+(callbacks, IP adapters, guidance): the pipeline's own methods in the pipeline's own order, on the whole picture at its
+full size.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionInpaintPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 from PIL import Image
 
+from bench.served import Served
 from worker.sources import EMBEDDED
+
+TAKEN_CHANNELS = (4, 9)
+"""Input channels of a U-Net that the pipelines' own ``__call__`` takes."""
 
 
 class Painter:
-    """The pipeline with the pocket model's parts, fp32, on the CPU."""
+    """The pipeline of a model's folder, in the layout it is loaded in."""
 
-    def __init__(self, folder: Path = EMBEDDED) -> None:
+    def __init__(self, served: Served | None = None) -> None:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.pipeline = StableDiffusionInpaintPipeline.from_pretrained(str(folder), dtype=torch.float32)
+        self.served = served or Served()
+        folder, dtype = str(self.served.folder or EMBEDDED), getattr(torch, self.served.dtype)
+        self.pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        self.pipeline.to(self.served.device)
+        self.pipeline.set_progress_bar_config(disable=True)
 
     @torch.inference_mode()
     def paint(
@@ -34,6 +42,30 @@ class Painter:
         steps: int,
     ) -> list[Image.Image]:
         """A batch of pictures of one size, a multiple of 8; the results have that size. White is repainted."""
+        if self.pipeline.unet.config.in_channels not in TAKEN_CHANNELS:
+            return self._by_its_parts(prompts, images, masks, seeds, steps)
+        width, height = images[0].size
+        painted = self.pipeline(
+            prompt=list(prompts),
+            image=list(images),
+            mask_image=list(masks),
+            height=height,
+            width=width,
+            strength=1.0,
+            num_inference_steps=steps,
+            guidance_scale=self.served.guidance_scale,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        )
+        return list(painted.images)
+
+    def _by_its_parts(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Image.Image],
+        masks: Sequence[Image.Image],
+        seeds: Sequence[int],
+        steps: int,
+    ) -> list[Image.Image]:
         pipeline, rows = self.pipeline, len(prompts)
         (width, height), device = images[0].size, pipeline.unet.device
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]

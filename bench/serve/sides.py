@@ -14,15 +14,16 @@ import httpx
 
 from bench.processor import sessions_of_children
 from bench.serve.workload import Case
-from bench.service import running_service
+from bench.served import Served
 from launch import ports
+from launch.errors import LaunchError
 from launch.process import Process, tail
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 LONGEST_WAIT_S = 600
-AS_THE_PIPELINE = {"strength": "1", "guidance_scale": "1", "scheduler": "ddim", "masked_content": "original"}
-"""What the baselines run, whatever the catalog says of the model: every step, from noise, without guidance."""
+AS_THE_PIPELINE = {"strength": "1", "masked_content": "original"}
+"""What the baselines run, whatever the catalog says of the model: every step, from noise."""
 
 
 class Side(ABC):
@@ -49,9 +50,17 @@ class Side(ABC):
 class Infill(Side):
     name, label = "a", "Infill"
 
+    def __init__(self, url: str, served: Served) -> None:
+        super().__init__(url)
+        self.chosen = AS_THE_PIPELINE | {
+            "model": served.name,
+            "scheduler": served.scheduler,
+            "guidance_scale": str(served.guidance_scale),
+        }
+
     async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
         headers = {"Accept": "image/png", "Prefer": f"wait={LONGEST_WAIT_S}"}
-        fields = _fields(case) | AS_THE_PIPELINE
+        fields = _fields(case) | self.chosen
         answer = await client.post(f"{self.url}/v1/inpaint", files=_files(case), data=fields, headers=headers)
         if answer.raise_for_status().status_code != httpx.codes.OK:
             raise httpx.ReadTimeout(f"no image within {LONGEST_WAIT_S} s")
@@ -95,24 +104,40 @@ def _fields(case: Case) -> dict[str, str]:
 
 
 @contextmanager
-def running_sides(names: str, log_dir: Path, batch: int, wait_ms: float) -> Iterator[list[Side]]:
-    """Start the sides named by their letters, all at once; they wait for their turns."""
+def running_sides(
+    names: str, log_dir: Path, batch: int, wait_ms: float, served: Served | None = None
+) -> Iterator[list[Side]]:
+    """Start the sides named by their letters, all at once; they wait for their turns. Raises LaunchError."""
+    model = served or Served()
     log_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sides: list[Side] = []
         for name in names:
             known = sessions_of_children()
             if name == "a":
-                sides.append(Infill(stack.enter_context(running_service())))
+                sides.append(Infill(stack.enter_context(_service(model, log_dir)), model))
             elif name == "b":
-                sides.append(Naive(stack.enter_context(_baseline("naive", [], log_dir))[0]))
+                sides.append(Naive(stack.enter_context(_baseline("naive", model.options(), log_dir))[0]))
             else:
-                options = ["--batch", str(batch), "--wait-ms", str(wait_ms)]
+                options = ["--batch", str(batch), "--wait-ms", str(wait_ms), *model.options()]
                 side = Batched(*stack.enter_context(_baseline("batched", options, log_dir)))
                 sides.append(side)
             sides[-1].sessions = sessions_of_children() - known
             sides[-1].pause()
         yield sides
+
+
+@contextmanager
+def _service(served: Served, log_dir: Path) -> Iterator[str]:
+    from bench.service import running_service  # it alone needs Redis' client
+
+    os.environ.update({"INFILL_DEVICE": served.device, "INFILL_DTYPE": served.dtype})
+    if text := served.catalog():
+        catalog = log_dir / "catalog.toml"
+        catalog.write_text(text)
+        os.environ["INFILL_CATALOG"] = str(catalog.resolve())
+    with running_service() as url:
+        yield url
 
 
 @contextmanager
@@ -137,7 +162,7 @@ def _wait_until_ready(url: str, process: Process, log: Path) -> None:
             if any(httpx.get(url + path, timeout=5, trust_env=False).is_success for path in ("/healthz", "/health")):
                 return
         time.sleep(0.2)
-    raise SystemExit(f"The server at {url} {process.ending}, not ready:\n{tail(log)}")
+    raise LaunchError(f"The server at {url} {process.ending}, not ready:\n{tail(log)}")
 
 
 def _end_all(process: Process) -> None:

@@ -26,11 +26,11 @@ class Case:
     prompt: str = "sand"
 
 
-def full(steps: int, count: int = 4) -> list[Case]:
-    """Photos of 256 px, all but a rim of them to be repainted."""
-    hole = Image.new("L", (256, 256))
-    ImageDraw.Draw(hole).rectangle((RIM_PX, RIM_PX, 255 - RIM_PX, 255 - RIM_PX), fill=255)
-    return [_case(_photo(256, index), hole, index, steps) for index in range(count)]
+def full(steps: int, count: int = 4, size_px: int = 256) -> list[Case]:
+    """Square photos, all but a rim of them to be repainted."""
+    hole, last = Image.new("L", (size_px, size_px)), size_px - 1 - RIM_PX
+    ImageDraw.Draw(hole).rectangle((RIM_PX, RIM_PX, last, last), fill=255)
+    return [_case(_photo(size_px, index), hole, index, steps) for index in range(count)]
 
 
 def realistic(steps: int, count: int = 4) -> list[Case]:

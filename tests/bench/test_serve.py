@@ -2,22 +2,20 @@
 
 import asyncio
 import io
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
-from bench.baselines.naive import create_app
 from bench.baselines.pipeline import Painter
 from bench.serve.clients import Limits, Turn, closed, poisson
 from bench.serve.report import Cell, figures, table
 from bench.serve.sides import Naive, Side
 from bench.serve.workload import Case, full, outside_changed, png, realistic
+from tests.bench.naive_server import naive_server
 
 
 class Echo(Side):
@@ -81,16 +79,8 @@ def test_figures_are_of_all_turns_together_and_ratios_of_a_over_the_others() -> 
 
 @pytest.fixture(scope="module")
 def naive() -> Iterator[Naive]:
-    config = uvicorn.Config(create_app(Painter()), host="127.0.0.1", port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Naive(f"http://127.0.0.1:{port}")
-    server.should_exit = True
-    thread.join()
+    with naive_server(Painter()) as side:
+        yield side
 
 
 def test_the_naive_server_repaints_and_changes_what_it_should_keep(naive: Naive) -> None:

@@ -1,0 +1,116 @@
+"""Side a without Redis and HTTP: engine and session on a thread of this process, fed as a worker feeds them."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+
+from bench.serve.sides import AS_THE_PIPELINE, Side
+from bench.serve.workload import Case
+from bench.served import Served
+from jobs.catalog import ModelEntry
+from jobs.schema import InpaintParameters, JobReport
+from worker.engine import Engine
+from worker.loading import Loader
+from worker.session import Session
+from worker.settings import WorkerSettings
+from worker.stopwatch import Stopwatch
+from worker.task import Task
+
+IDLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Asked:
+    task: Task
+    case: Case
+    answer: "asyncio.Future[bytes]"
+
+    def settle(self) -> None:
+        """Hand the outcome to the caller's loop, on its own thread."""
+        self.answer.get_loop().call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if self.answer.cancelled():
+            return
+        if isinstance(self.task.outcome, JobReport):
+            self.answer.set_result(self.task.images[0])
+        else:
+            self.answer.set_exception(httpx.RemoteProtocolError(f"the job failed: {self.task.outcome}"))
+
+
+class InProcess(Side):
+    """Admits up to the worker's seats at once, at step boundaries."""
+
+    name, label = "a", "Infill's engine, in the process that asks"
+
+    def __init__(self, served: Served) -> None:
+        super().__init__("")
+        settings = WorkerSettings.model_validate({"device": served.device, "dtype": served.dtype})
+        self.served, self.entry = served, ModelEntry.model_validate(served.entry())
+        family = Loader(settings).load(served.name, self.entry)
+        self._seats = settings.seats
+        self._session = Session(Engine({served.name: family}, settings.max_rows), settings.codec_threads)
+        self._arrived: queue.Queue[Asked] = queue.Queue()
+        self._asked: list[Asked] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine")
+
+    async def ask(self, client: httpx.AsyncClient, case: Case) -> bytes:
+        task = Task("bench", self._parameters(case), self.entry, Stopwatch(0.0))
+        asked = Asked(task, case, asyncio.get_running_loop().create_future())
+        self._arrived.put(asked)
+        return await asked.answer
+
+    def _parameters(self, case: Case) -> InpaintParameters:
+        fields = {
+            "prompt": case.prompt,
+            "seed": case.seed,
+            "num_inference_steps": case.steps,
+            "model": self.served.name,
+            "guidance_scale": self.served.guidance_scale,
+            "scheduler": self.served.scheduler,
+            **AS_THE_PIPELINE,
+        }
+        return InpaintParameters.model_validate(fields | {"strength": 1.0})
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._admit()
+            if self._asked:
+                self._session.turn()
+            for asked in [asked for asked in self._asked if asked.task.outcome is not None]:
+                self._asked.remove(asked)
+                asked.settle()
+
+    def _admit(self) -> None:
+        while len(self._asked) < self._seats:
+            try:
+                asked = self._arrived.get(timeout=None if self._asked else IDLE_S, block=not self._asked)
+            except queue.Empty:
+                return
+            self._asked.append(asked)
+            self._session.take(asked.task, asked.case.image, asked.case.mask)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._session.shutdown()
+
+
+@contextmanager
+def running_engine(served: Served) -> Iterator[list[Side]]:
+    side = InProcess(served)
+    side.start()
+    try:
+        yield [cast(Side, side)]
+    finally:
+        side.end()

@@ -1,0 +1,144 @@
+"""The sections of a run, one after another, each within its share of the time."""
+
+import argparse
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+
+from bench.gpu.budget import Budget
+from bench.gpu.models import OPENERS, Opener, Place, quiet
+from bench.gpu.packages import missing
+from bench.gpu.plot import draw
+from bench.gpu.rates import matrix_rate
+from bench.gpu.report import markdown
+from bench.gpu.results import Results
+from bench.gpu.steps import PARTS, Measured, cells, ideal_images_per_s
+from bench.machine import describe
+from bench.served import Served
+
+END_S = 20.0
+"""Kept back for the last servers' end, the table and the plot."""
+NETWORK_SHARE = 0.35
+"""Of the time for the networks alone; the rest is for the servers."""
+VAE_ROWS = (1, 4)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured. ``matrix_sides``: of the products; () for those that suit the device."""
+
+    models: Sequence[str]
+    sizes_px: Sequence[int]
+    rows: Sequence[int]
+    clients: Sequence[int]
+    turn_s: float
+    rounds: int
+    steps: int = 20
+    sides: str = "abc"
+    dtype: str | None = None
+    matrix_sides: Sequence[int] = ()
+
+    def chosen(self, arguments: argparse.Namespace) -> "Scale":
+        """This scale with what the command line says otherwise."""
+        said = {"models": arguments.models, "sizes_px": arguments.sizes, "rows": arguments.rows}
+        said |= {name: getattr(arguments, name) for name in ("clients", "sides", "steps", "dtype")}
+        return replace(self, **{name: value for name, value in said.items() if value is not None})
+
+
+FULL = Scale(("sd15", "sdxl"), (512, 768, 1024), (1, 2, 4, 8, 16), (1, 8, 16), turn_s=6, rounds=2)
+SMALL = Scale(("pocket",), (128, 256, 512), (1, 2, 4, 8), (1, 8), turn_s=5, rounds=1)
+
+
+def run(scale: Scale, out: Path, scratch: Path, seconds: float, began: float) -> Results:
+    """Everything, as far as the time goes. ``scratch`` takes the random models' files."""
+    quiet()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, scale.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    place = Place(device, dtype, scratch)
+    results = Results(out, describe(), str(device), place.dtype_name, began)
+    budget = Budget(seconds - END_S, began)
+    results.section("matrix rate", lambda: _rates(scale, place, results))
+    served = _networks(scale, place, results, budget.part(NETWORK_SHARE))
+    for number, model in enumerate(served):
+        share = budget.part(1 / (len(served) - number))
+        results.section(f"{model.name}: servers", partial(_servers, scale, model, results, share))
+    _finish(results)
+    return results
+
+
+def _rates(scale: Scale, place: Place, results: Results) -> None:
+    for dtype in dict.fromkeys((place.dtype, torch.bfloat16, torch.float32)):
+        results.rates.append(matrix_rate(dtype, place.device, scale.matrix_sides))
+
+
+def _networks(scale: Scale, place: Place, results: Results, budget: Budget) -> list[Served]:
+    """Measure each model's networks; returns what there is to be served."""
+    served: list[Served] = []
+    for number, name in enumerate(scale.models):
+        share = budget.part(1 / (len(scale.models) - number))
+
+        section = partial(_network, scale, place, OPENERS[name], served, results, share)
+        results.section(f"{name}: networks", section)
+        _free()
+    return served
+
+
+def _network(
+    scale: Scale, place: Place, opener: Opener, served: list[Served], results: Results, budget: Budget
+) -> None:
+    """The size that the model was made for comes first, with its VAE: they say what is possible."""
+    pipeline, model = opener(place)
+    served.append(model)
+    _as_the_engine_runs_it(pipeline)
+    measured, peak = Measured(model.name, pipeline, place.device, place.dtype), results.peak(place.dtype_name)
+    sizes = sorted(scale.sizes_px, key=lambda size_px: size_px != model.size_px)
+    wanted = [("step", sizes[0], scale.rows)]
+    wanted += [(part, sizes[0], VAE_ROWS) for part in PARTS if part != "step"]
+    wanted += [("step", size_px, scale.rows) for size_px in sizes[1:]]
+    for part, size_px, rows in wanted:
+        found = list(cells(measured, part, size_px, rows, peak, budget))
+        results.cells += found
+        if len(found) < len(rows):
+            results.leave_out(f"{model.name}: {part}, {size_px} px, {rows[len(found) :]} rows", "no time or no memory")
+        results.save()
+    calls = scale.steps * (2 if model.guidance_scale > 1 else 1)
+    if ideal := ideal_images_per_s(results.cells, peak, model.name, sizes[0], calls):
+        results.ideals[model.name] = ideal
+
+
+def _as_the_engine_runs_it(pipeline: DiffusionPipeline) -> None:
+    """``worker.loading`` does so, too."""
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.channels_last)
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _servers(scale: Scale, model: Served, results: Results, budget: Budget) -> None:
+    if not scale.sides:
+        return
+    if why := missing("clients"):
+        results.leave_out(f"{model.name}: all servers", why)
+        return
+    from bench.gpu.servers import Plan, measure
+
+    measure(model, Plan(scale.steps, scale.clients, scale.turn_s, scale.sides, scale.rounds), results, budget)
+
+
+def _finish(results: Results) -> None:
+    if why := missing("plot"):
+        results.leave_out("plot", why)
+    else:
+        results.section("plot", lambda: draw(results, results.folder / "gpu.png"))
+    text = markdown(results)
+    (results.folder / "gpu.md").write_text(text + "\n")
+    print(text, flush=True)
