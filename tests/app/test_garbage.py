@@ -49,7 +49,8 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 FILES = st.one_of(damaged(), st.binary(max_size=300), st.sampled_from(SEEDS))
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-FIELDS = st.dictionaries(st.one_of(st.sampled_from(["prompt", "seed", "n", "strength", "mask_mode", "loras"]), NAMES), NAMES)
+KNOWN = st.sampled_from(["prompt", "seed", "n", "strength", "mask_mode", "preset", "loras", "on_disconnect"])
+FIELDS = st.dictionaries(st.one_of(KNOWN, NAMES), NAMES)
 
 
 async def post(url: str, form: dict[str, tuple[str, bytes]], fields: dict[str, str]) -> httpx.Response:
