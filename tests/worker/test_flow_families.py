@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxInpaintPipeline
+from diffusers import FlowMatchHeunDiscreteScheduler, FluxInpaintPipeline
 from diffusers.pipelines.flux.pipeline_flux_inpaint import calculate_shift
 from PIL import Image
 
 from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from tests.worker import tiny
-from tests.worker.test_parity import TOLERANCE, canvas, difference, no_clock, oracle, parameters, run_alone
+from tests.worker.test_parity import TOLERANCE, asked, canvas, difference, no_clock, oracle, parameters, run_alone
 from worker.engine import Engine
 from worker.families.base import Canvas
 from worker.families.flow import pack, resolution_shift, unpack
@@ -91,6 +91,32 @@ def test_the_decoded_picture_is_that_of_diffusers(name: str, mode: str) -> None:
     ours = model.finish(run_alone(model, wanted, wide_canvas()))
     theirs = asked_for(tiny.pipeline(name, mode, "flow_euler"), name, wanted, wide_canvas(), "np")
     assert np.abs(ours - theirs * 255).max() < 1
+
+
+class HeunOnItsOwnSchedule(FlowMatchHeunDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' Heun for the pipelines that would hand it their own noise levels."""
+
+    def set_timesteps(self, device: Any = None, sigmas: Any = None, mu: Any = None) -> None:
+        super().set_timesteps(len(sigmas), device)
+
+
+@pytest.mark.parametrize(("name", "mode"), TOKEN_FAMILIES)
+def test_heun_makes_its_own_schedule_where_diffusers_pipelines_refuse_it(name: str, mode: str) -> None:
+    """At full strength: below it the pipelines would take its network calls for steps."""
+    wanted = parameters("flow_heun", 1.0)
+    (state,) = run_alone(tiny.model(name, mode), wanted, canvas())
+    theirs = tiny.pipeline(name, mode, "flow_euler")
+    theirs.scheduler = HeunOnItsOwnSchedule(shift=3.0)
+    assert difference(pack(state.latents), asked_for(theirs, name, wanted, canvas())) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "mode"), [("sd3", "concat"), ("sd3", "recompose"), *TOKEN_FAMILIES])
+def test_half_precision_equals_that_of_diffusers_to_its_rounding(name: str, mode: str) -> None:
+    wanted, theirs = parameters("flow_euler", 0.6), tiny.pipeline(name, mode, "flow_euler").to(torch.bfloat16)
+    model = tiny.FAMILIES[name].family("tiny", tiny.pipeline(name, mode, "flow_euler").to(torch.bfloat16))
+    (state,) = run_alone(model, wanted, canvas())
+    assert state.latents.dtype == torch.bfloat16
+    assert difference(state.latents.float(), asked(theirs, name, wanted, canvas()).float()) < 0.02
 
 
 def test_sd3_undoes_the_shift_of_its_vae_which_diffusers_inpaint_pipeline_forgets() -> None:
