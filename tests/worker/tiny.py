@@ -211,6 +211,7 @@ FAMILIES = {
         {
             "flow_euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
             "flow_heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
+            "flow_euler_karras": SHIFTED_SCHEDULERS["flow_euler_karras"],
         },
     ),
     "flux": Tiny(
