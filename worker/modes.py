@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from jobs.errors import BadModel
 from worker.masks import held
 from worker.state import DenoiseState
 
@@ -76,21 +77,30 @@ def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:
     return keep * state.noised_original().to(state.latents.dtype) + (1 - keep) * state.latents
 
 
-def mode_for(in_channels: int, known: Mapping[str, int]) -> Mode | None:
-    """The mode a network with so many input channels was made for, by ``known`` (mode name -> channels); or None."""
+def mode_for(in_channels: int, known: Mapping[str, int], whose: str) -> Mode:
+    """The mode that a network with so many input channels was made for.
+
+    Args:
+        known: mode name -> input channels of a network made for it.
+        whose: how the sentence of an error begins.
+
+    Raises:
+        BadModel: it was made for neither; says what it probably is.
+    """
     modes: tuple[Mode, ...] = (ConcatMode(), RecomposeMode())
-    return next((mode for mode in modes if known.get(mode.name) == in_channels), None)
-
-
-def networks_of(known: Mapping[str, int]) -> str:
-    """The networks that can be run, in words."""
+    for mode in modes:
+        if known.get(mode.name) == in_channels:
+            return mode
     kinds = {"concat": "inpainting networks of {} (latents, mask, masked image)", "recompose": "ordinary ones of {}"}
-    return " and ".join(kind.format(known[mode]) for mode, kind in kinds.items() if mode in known)
+    usable = " and ".join(kind.format(known[mode]) for mode, kind in kinds.items() if mode in known)
+    raise BadModel(
+        f"{whose}: the network takes {in_channels} input channels, {_what_takes(in_channels, known['recompose'])}. "
+        f"Of this family there are {usable}."
+    )
 
 
-def what_takes(in_channels: int, known: Mapping[str, int]) -> str:
-    """What a network that was made for neither mode probably is, from its input channels."""
-    latents = known["recompose"]
+def _what_takes(in_channels: int, latents: int) -> str:
+    """What a network that was made for neither mode probably is; an ordinary one takes ``latents`` channels."""
     others = {
         2 * latents: "as one that edits by instruction or follows a control image does",
         latents + 1: "as one that follows a depth map does",

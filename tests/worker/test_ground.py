@@ -5,13 +5,14 @@ import torch
 from tests.worker import tiny
 from tests.worker.test_parity import canvas, no_clock, parameters, run_alone
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.families.sd import StableDiffusion
 from worker.fill import fill
 
 
 def _on_fill() -> LatentDiffusion:
-    model = tiny.model("sd", "concat")
-    model.network.register_to_config(paints_on_fill=True)
-    return model
+    pipeline = tiny.pipeline("sd", "concat", "ddim")
+    pipeline.unet.register_to_config(paints_on_fill=True)
+    return StableDiffusion("tiny", pipeline)
 
 
 def test_the_network_is_shown_the_filled_picture() -> None:

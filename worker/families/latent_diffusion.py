@@ -19,9 +19,10 @@ from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.families.base import Canvas, Clock, Pixels
 from worker.fill import fill
-from worker.modes import Mode, mode_for, networks_of, what_takes
+from worker.modes import mode_for
 from worker.state import BatchKey, Conditioning, DenoiseState
-from worker.tables import Table, step_together, tabulate
+from worker.stepping import step_each
+from worker.tables import Table, tabulate
 
 TABLES = 256
 """Schedules whose tables a model keeps; at the next one it begins anew."""
@@ -59,7 +60,8 @@ class LatentDiffusion(ABC):
         self.latent_factor: int = pipeline.vae_scale_factor
         if fault := self.fault():
             raise BadModel(f"Model {name!r}: {fault}.")
-        self.mode = self._mode()
+        found, channels = self.network.config.in_channels, self.latent_channels
+        self.mode = mode_for(found, self.input_channels(), f"Model {name!r} with a VAE of {channels} channels")
         self.paints_on_fill = bool(self.network.config.get("paints_on_fill"))
         self._tables: dict[tuple[str, int, int, tuple[int, int]], Table | None] = {}
 
@@ -113,17 +115,6 @@ class LatentDiffusion(ABC):
         return torch.as_tensor(self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0])
 
     # ---- the same for all
-
-    def _mode(self) -> Mode:
-        """The channel count is read once, here; it says which mode the network was made for."""
-        found, known = self.network.config.in_channels, self.input_channels()
-        mode = mode_for(found, known)
-        if mode is None:
-            raise BadModel(
-                f"Model {self.name!r}: the network takes {found} input channels, {what_takes(found, known)}. With its "
-                f"VAE of {self.latent_channels} channels there are {networks_of(known)}."
-            )
-        return mode
 
     @torch.inference_mode()
     def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
@@ -248,8 +239,7 @@ class LatentDiffusion(ABC):
 
     @torch.inference_mode()
     def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
-        outputs = noise_pred.split(1)
-        for state, stepped in zip(states, self._step(states, outputs), strict=True):
+        for state, stepped in zip(states, step_each(states, noise_pred.split(1)), strict=True):
             if isinstance(stepped, Exception):
                 state.error = stepped
                 continue
@@ -258,31 +248,8 @@ class LatentDiffusion(ABC):
             state.index += 1
             state.latents = self.mode.after_step(state, step)
 
-    def _step(self, states: Sequence[DenoiseState], outputs: Sequence[torch.Tensor]) -> list[torch.Tensor | Exception]:
-        """New latents: of all states with a table in one update, of the others one by one."""
-        stepped: list[torch.Tensor | Exception] = list(outputs)
-        tabulated = []
-        for row, (state, output) in enumerate(zip(states, outputs, strict=True)):
-            if state.table:
-                state.past = [(state.latents, output), *state.past[: state.table.depth - 1]]
-                tabulated.append((state.table, state.index, state.past))
-                continue
-            try:
-                stepped[row] = step_alone(state, output)
-            except Exception as error:
-                stepped[row] = error
-        together = iter(step_together(tabulated).split(1) if tabulated else ())
-        return [next(together) if state.table else alone for state, alone in zip(states, stepped, strict=True)]
-
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
         image = self.decode(torch.cat([state.painted for state in states]))  # (rows, 3, H, W)
         pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def step_alone(state: DenoiseState, output: torch.Tensor) -> torch.Tensor:
-    """The latents after one step of the state's own scheduler, (1, C, h, w)."""
-    timestep = state.timesteps[state.index]
-    stepped = state.scheduler.step(output, timestep, state.latents, **state.step_arguments, return_dict=False)
-    return torch.as_tensor(stepped[0])
