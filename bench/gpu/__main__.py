@@ -28,6 +28,7 @@ def main() -> int:
     scale = (SMALL if small else FULL).chosen(chosen)
     chosen.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as folder:
+        os.environ["INFILL_VAR_DIR"] = folder  # the service's Redis data and logs
         results = run(scale, chosen.out, Path(folder), 60 * chosen.minutes, BEGAN)
     return 1 if any(left.failed for left in results.left_out) else 0
 

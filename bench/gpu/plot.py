@@ -31,7 +31,9 @@ def _networks(panel: Any, results: Results) -> None:
     for label, points in lines.items():
         panel.plot(*zip(*points, strict=True), marker="o", label=label)
     panel.set(title="network call", xlabel="rows", ylabel=f"% of the {results.dtype} matrix rate")
+    counts = sorted({cell.rows for cell in results.cells})
     panel.set_xscale("log", base=2)
+    panel.set_xticks(counts, [str(count) for count in counts])
     panel.set_ylim(bottom=0)
     if lines:
         panel.legend(fontsize=8)
@@ -46,6 +48,7 @@ def _loads(panel: Any, results: Results, model: str) -> None:
         panel.bar(places, heights, 1 / (len(letters) + 1), label=results.sides[model].get(letter, letter))
     if model in results.ideals:
         panel.axhline(results.ideals[model], linestyle="--", color="grey", label="at the matrix rate")
-    panel.set_xticks(range(len(cells)), [cell.load for cell in cells], fontsize=8)
+    middle = (len(letters) - 1) / 2 / (len(letters) + 1)
+    panel.set_xticks([number + middle for number in range(len(cells))], [cell.load for cell in cells], fontsize=8)
     panel.set(title=model, ylabel="images/s")
     panel.legend(fontsize=8)

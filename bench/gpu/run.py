@@ -2,6 +2,8 @@
 
 import argparse
 import gc
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -131,7 +133,11 @@ def _servers(scale: Scale, model: Served, results: Results, budget: Budget) -> N
         return
     from bench.gpu.servers import Plan, measure
 
-    measure(model, Plan(scale.steps, scale.clients, scale.turn_s, scale.sides, scale.rounds), results, budget)
+    try:
+        measure(model, Plan(scale.steps, scale.clients, scale.turn_s, scale.sides, scale.rounds), results, budget)
+    finally:
+        for log in Path(os.environ.get("INFILL_VAR_DIR", "var")).glob("bench-*/log/worker-1.log"):
+            shutil.copy(log, results.folder / "logs" / f"{model.name}-worker.log")
 
 
 def _finish(results: Results) -> None:

@@ -16,6 +16,7 @@ from bench.serve.report import Cell, Figures, figures
 from bench.serve.sides import Side, running_sides
 from bench.serve.workload import Case, full
 from bench.served import Served
+from launch.process import tail
 
 SHARE_OF_B = 0.7
 """Poisson arrivals, as a share of what b can do: more would only fill b's queue."""
@@ -71,7 +72,9 @@ def _start(served: Served, plan: Plan, results: Results, stack: ExitStack) -> li
                 sides += stack.enter_context(_running(way, name, served, plan, results.folder / "logs"))
                 break
             except Exception as error:
-                results.leave_out(what, f"{type(error).__name__}: {error}", failed=True)
+                log = getattr(error, "log", None)  # launch.errors.LaunchError names one
+                why = f"{type(error).__name__}: {error}"
+                results.leave_out(what, f"{why}\n{tail(log)}" if log else why, failed=True)
     return sides
 
 

@@ -133,7 +133,7 @@ def _service(served: Served, log_dir: Path) -> Iterator[str]:
 
     os.environ.update({"INFILL_DEVICE": served.device, "INFILL_DTYPE": served.dtype})
     if text := served.catalog():
-        catalog = log_dir / "catalog.toml"
+        catalog = (served.folder or log_dir).with_suffix(".toml")
         catalog.write_text(text)
         os.environ["INFILL_CATALOG"] = str(catalog.resolve())
     with running_service() as url:
