@@ -87,6 +87,8 @@ def _read_file(
     file = Path(entry.source).expanduser()
     if not file.is_file():
         raise BadModel(f"There is no file {file}.")
+    if not hasattr(pipeline_class, "from_single_file"):
+        raise BadModel(f"diffusers reads no single files of family {entry.family!r}; name a diffusers folder instead.")
     kind = infer_diffusers_model_type(load_single_file_checkpoint(file))
     if kind != UNKNOWN_KIND and FAMILY_OF_KIND.get(kind, kind) != entry.family:
         raise BadModel(f"{file} is a checkpoint of the kind {kind!r}; the catalog says family {entry.family!r}.")

@@ -168,6 +168,11 @@ def test_a_single_file_of_another_family_says_what_it_is(tmp_path: Path, configs
         load(file, config=str(configs))
 
 
+def test_a_single_file_of_a_family_that_diffusers_reads_none_of_is_refused(single_file: Path) -> None:
+    with pytest.raises(BadModel, match="no single files of family 'qwen-image'; name a diffusers folder"):
+        load(single_file, "qwen-image", scheduler="flow_euler")
+
+
 def test_a_network_of_another_purpose_says_how_many_channels_it_takes(tmp_path: Path) -> None:
     tiny.sd(8, tiny.DIFFUSION_SCHEDULERS["ddim"]()).save_pretrained(tmp_path)
     with pytest.raises(BadModel, match="takes 8 "):
