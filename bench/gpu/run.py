@@ -62,7 +62,8 @@ def run(scale: Scale, out: Path, scratch: Path, seconds: float, began: float) ->
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, scale.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     place = Place(device, dtype, scratch)
-    results = Results(out, describe(), str(device), place.dtype_name, began)
+    machine = describe() if device.type == "cuda" else f"{describe()}, {torch.get_num_threads()} threads"
+    results = Results(out, machine, str(device), place.dtype_name, began)
     budget = Budget(seconds - END_S, began)
     results.section("matrix rate", lambda: _rates(scale, place, results))
     served = _networks(scale, place, results, budget.part(NETWORK_SHARE))

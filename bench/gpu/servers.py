@@ -20,6 +20,8 @@ from launch.process import tail
 
 SHARE_OF_B = 0.7
 """Poisson arrivals, as a share of what b can do: more would only fill b's queue."""
+LEAST_S = 60.0
+"""Starting servers takes about as long: with less time left nothing would come of it."""
 LEAST_ARRIVALS = 6
 TOGETHER = 8
 """Requests at once where pictures are compared."""
@@ -45,6 +47,9 @@ Play = Callable[[Side], Turn]
 
 def measure(served: Served, plan: Plan, results: Results, budget: Budget) -> None:
     """Start the sides that can run here, compare their pictures, and put them through the loads in turns."""
+    if not budget.allows(LEAST_S):
+        results.leave_out(f"{served.name}: all servers", "no time left")
+        return
     with ExitStack() as stack:
         sides = _start(served, plan, results, stack)
         if not sides:
