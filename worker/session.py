@@ -57,7 +57,10 @@ class Session:
         self.engine.leave(task.states)
 
     def turn(self) -> None:
-        """Prepare what has been opened, take one step, finish what is stepped out, collect what has been closed."""
+        """Prepare a task that has been opened, step, finish a task that is stepped out, collect what has been closed.
+
+        One of each: whoever comes, waits for one preparation, one step and one decoding at most until it is looked at.
+        """
         if not self.running:
             pending = [future for future in (*self.opening.values(), *self.closing.values()) if not future.done()]
             wait(pending, IDLE_WAIT_S, return_when=FIRST_COMPLETED)
@@ -65,9 +68,10 @@ class Session:
             if opened.exception() or self._may_start(task):
                 del self.opening[task]
                 self._prepare(task, opened)
+                break
         self._note(self.engine.step())
-        for task in [task for task in self.running if task.stepped_out]:
-            self._finish(task)
+        if stepped_out := [task for task in self.running if task.stepped_out]:
+            self._finish(stepped_out[0])
         for task, future in _take_done(self.closing):
             task.outcome = future.exception() or future.result()  # type: ignore[assignment]
 
