@@ -5,6 +5,7 @@ from importlib.util import find_spec
 ENGINE = ("pydantic", "pydantic_settings", "isal", "cv2", "peft", "safetensors", "httpx")
 NAIVE = ("fastapi", "uvicorn", "multipart", "httpx")
 NEEDED = {
+    "networks": ("diffusers", "transformers"),
     "service": (*ENGINE, *NAIVE, "redis", "rq", "prometheus_client", "fastapi_offline"),
     "engine": ENGINE,
     "b": NAIVE,
@@ -12,7 +13,7 @@ NEEDED = {
     "clients": ("httpx",),
     "plot": ("matplotlib",),
 }
-"""What is measured or drawn -> the modules it imports, beside torch, diffusers, transformers, numpy and PIL."""
+"""What is measured or drawn -> the modules it imports, beside torch, numpy and PIL."""
 
 
 def missing(section: str) -> str | None:

@@ -1,7 +1,6 @@
 """The sections of a run, one after another, each within its share of the time."""
 
 import argparse
-import gc
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,16 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
 
 from bench.gpu.budget import Budget
-from bench.gpu.models import OPENERS, Opener, Place, quiet
 from bench.gpu.packages import missing
 from bench.gpu.plot import draw
 from bench.gpu.rates import matrix_rate
 from bench.gpu.report import markdown
 from bench.gpu.results import Results
-from bench.gpu.steps import PARTS, Measured, cells, ideal_images_per_s
 from bench.machine import describe
 from bench.served import Served
 
@@ -27,7 +23,6 @@ END_S = 20.0
 """Kept back for the last servers' end, the table and the plot."""
 NETWORK_SHARE = 0.35
 """Of the time for the networks alone; the rest is for the servers."""
-VAE_ROWS = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -58,15 +53,13 @@ SMALL = Scale(("pocket",), (128, 256, 512), (1, 2, 4, 8), (1, 8), turn_s=5, roun
 
 def run(scale: Scale, out: Path, scratch: Path, seconds: float, began: float) -> Results:
     """Everything, as far as the time goes. ``scratch`` takes the random models' files."""
-    quiet()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, scale.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    place = Place(device, dtype, scratch)
     machine = describe() if device.type == "cuda" else f"{describe()}, {torch.get_num_threads()} threads"
-    results = Results(out, machine, str(device), place.dtype_name, began)
+    results = Results(out, machine, str(device), str(dtype).removeprefix("torch."), began)
     budget = Budget(seconds - END_S, began)
-    results.section("matrix rate", lambda: _rates(scale, place, results))
-    served = _networks(scale, place, results, budget.part(NETWORK_SHARE))
+    results.section("matrix rate", lambda: _rates(scale, device, dtype, results))
+    served = _networks(scale, (device, dtype, scratch), results, budget.part(NETWORK_SHARE))
     for number, model in enumerate(served):
         share = budget.part(1 / (len(served) - number))
         results.section(f"{model.name}: servers", partial(_servers, scale, model, results, share))
@@ -74,56 +67,22 @@ def run(scale: Scale, out: Path, scratch: Path, seconds: float, began: float) ->
     return results
 
 
-def _rates(scale: Scale, place: Place, results: Results) -> None:
-    for dtype in dict.fromkeys((place.dtype, torch.bfloat16, torch.float32)):
-        results.rates.append(matrix_rate(dtype, place.device, scale.matrix_sides))
+def _rates(scale: Scale, device: torch.device, dtype: torch.dtype, results: Results) -> None:
+    for kind in dict.fromkeys((dtype, torch.bfloat16, torch.float32)):
+        results.rates.append(matrix_rate(kind, device, scale.matrix_sides))
 
 
-def _networks(scale: Scale, place: Place, results: Results, budget: Budget) -> list[Served]:
-    """Measure each model's networks; returns what there is to be served."""
-    served: list[Served] = []
-    for number, name in enumerate(scale.models):
-        share = budget.part(1 / (len(scale.models) - number))
+def _networks(
+    scale: Scale, place: tuple[torch.device, torch.dtype, Path], results: Results, budget: Budget
+) -> list[Served]:
+    if why := missing("networks"):
+        results.leave_out("networks and servers", why)
+        return []
+    from bench.gpu.models import Place
+    from bench.gpu.networks import Wanted, measure
 
-        section = partial(_network, scale, place, OPENERS[name], served, results, share)
-        results.section(f"{name}: networks", section)
-        _free()
-    return served
-
-
-def _network(
-    scale: Scale, place: Place, opener: Opener, served: list[Served], results: Results, budget: Budget
-) -> None:
-    """The size that the model was made for comes first, with its VAE: they say what is possible."""
-    pipeline, model = opener(place)
-    served.append(model)
-    _as_the_engine_runs_it(pipeline)
-    measured, peak = Measured(model.name, pipeline, place.device, place.dtype), results.peak(place.dtype_name)
-    sizes = sorted(scale.sizes_px, key=lambda size_px: size_px != model.size_px)
-    wanted = [("step", sizes[0], scale.rows)]
-    wanted += [(part, sizes[0], VAE_ROWS) for part in PARTS if part != "step"]
-    wanted += [("step", size_px, scale.rows) for size_px in sizes[1:]]
-    for part, size_px, rows in wanted:
-        found = list(cells(measured, part, size_px, rows, peak, budget))
-        results.cells += found
-        if len(found) < len(rows):
-            results.leave_out(f"{model.name}: {part}, {size_px} px, {rows[len(found) :]} rows", "no time or no memory")
-        results.save()
-    calls = scale.steps * (2 if model.guidance_scale > 1 else 1)
-    if ideal := ideal_images_per_s(results.cells, peak, model.name, sizes[0], calls):
-        results.ideals[model.name] = ideal
-
-
-def _as_the_engine_runs_it(pipeline: DiffusionPipeline) -> None:
-    """``worker.loading`` does so, too."""
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    wanted = Wanted(scale.models, scale.sizes_px, scale.rows, scale.steps)
+    return measure(wanted, Place(*place), results, budget)
 
 
 def _servers(scale: Scale, model: Served, results: Results, budget: Budget) -> None:

@@ -82,7 +82,7 @@ def _ratios(cell: Cell, against: str) -> list[str]:
     ours, theirs = cell.sides["a"], cell.sides[against]
     names = ("images_per_s", "core", "p50", "p95", "p99")
     pairs = [(getattr(ours, name), getattr(theirs, name)) for name in names]
-    return [f"{mine / other:.2f}x" if other else "" for mine, other in pairs]
+    return [f"{mine / other:.2f}x" if mine and other else "" for mine, other in pairs]
 
 
 def as_json(machine: str, cells: Sequence[Cell]) -> dict[str, object]:
