@@ -1,4 +1,4 @@
-"""Inpainting quality on the development photos: the pocket model beside four classical fills.
+"""Inpainting quality on the development photos: the pocket model beside classical fills.
 
 The pocket model runs the service's own way, at its catalog defaults and, for comparison, from pure noise.
 `python -m bench.quality` prints PSNR in the hole, SSIM over its bounding box and the VGG-HED distance of the picture,
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from bench.machine import describe
 from bench.through_worker import worker_fill
+from worker.fill import fill
 
 Pixels = NDArray[np.uint8]
 Hole = NDArray[np.bool_]
@@ -167,11 +168,11 @@ def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) 
         print(f"\n{size_px} px, {kind} ({coverage:.1%}), {len(cases)} photos")
         print(f"{'method':18}{'PSNR':>8}{'SSIM':>8}{'VGG-HED':>9}{'ms':>7}")
         rows = [[case.image, np.where(case.hole[..., None], 255, case.image).astype(np.uint8)] for case in cases]
-        for name, fill in methods.items():
+        for name, method in methods.items():
             scores = []
             for case, row in zip(cases, rows, strict=True):
                 begun = time.perf_counter()
-                row.append(fill(case.image, case.hole))
+                row.append(method(case.image, case.hole))
                 scores.append(score(case, row[-1], metric, 1000 * (time.perf_counter() - begun)))
             mean = mean_score(scores)
             print(f"{name:18}{mean.psnr:8.2f}{mean.ssim:8.4f}{mean.vgg_hed:9.4f}{mean.ms:7.0f}", flush=True)
@@ -183,6 +184,7 @@ CLASSICAL: dict[str, Fill] = {
     "Telea r=5": telea,
     "Navier-Stokes": navier_stokes,
     "biharmonic": biharmonic,
+    "worker/fill.py": fill,
 }
 
 
@@ -191,14 +193,18 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="256, 512")
     parser.add_argument("--sheets", type=Path, default=Path("var/quality"), help="where contact sheets go")
-    parser.add_argument("--only-pocket", action="store_true", help="leave the classical fills out")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these rows of the table, by their names")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(describe())
-    methods = {} if chosen.only_pocket else dict(CLASSICAL)
-    methods["pocket"] = worker_fill()
-    methods["pocket from noise"] = worker_fill(strength=1.0, masked_content="original")
+    methods = CLASSICAL | {
+        "pocket": worker_fill(),
+        "pocket from noise": worker_fill(strength=1.0, masked_content="original"),
+    }
+    if unknown := set(chosen.methods or ()) - set(methods):
+        parser.error(f"there is no method {', '.join(sorted(unknown))}; known: {', '.join(methods)}")
+    methods = {name: methods[name] for name in chosen.methods or methods}
     for size_px in chosen.size:
         measure(chosen.eval, size_px, methods, chosen.sheets)
 

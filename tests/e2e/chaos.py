@@ -80,7 +80,7 @@ class Chaos:
         steps = str(self.random.randint(2, 16))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            answer = self._post(self.photo, {"num_inference_steps": steps, "seed": "1"}, key)
+            answer = self._post(self.photo, {"num_inference_steps": steps, "strength": "0.65", "seed": "1"}, key)
             if answer is not None and answer.status_code in (200, 202):
                 self.accepted.append(Accepted(answer.json()["id"]))
                 self.tally["accepted"] += 1

@@ -64,7 +64,7 @@ def second(pair: tuple[Up, Up]) -> Up:
 
 def submit(http: httpx.Client, steps: int) -> str:
     files = {name: (DEMO / f"{file}.png").read_bytes() for name, file in (("image", "photo"), ("mask", "mask"))}
-    answer = http.post("/v1/inpaint", files=files, data={"num_inference_steps": str(steps)})
+    answer = http.post("/v1/inpaint", files=files, data={"num_inference_steps": str(steps), "strength": "1"})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

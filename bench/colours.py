@@ -1,0 +1,64 @@
+"""Colour words on the development photos: how often the hole takes the hue that the prompt names.
+
+`python -m bench.colours` paints every hole once for each word, at strength 1 with guidance, and prints the share of
+photos where the hole's mean colour has the hue asked for, beside the share where it has that hue without a prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.machine import describe
+from bench.quality import Case, Fill, load_cases
+from bench.through_worker import worker_fill
+
+WORDS = {"red": 0.0, "bright green": 1 / 3, "green": 1 / 3, "blue": 2 / 3, "dark blue": 2 / 3, "yellow": 1 / 6}
+"""Prompt -> its hue in turns of the colour circle."""
+NEAR = 1 / 12
+"""A twelfth of a turn, 30 degrees: half the way from one of six hues to the next."""
+LEAST_CHROMA = 0.08
+"""Below it a colour is a grey (`worker/training/words.py`) and its hue means nothing."""
+
+
+def has_hue(case: Case, painted: np.ndarray, hue: float) -> bool:
+    """Whether the mean colour of the hole in `painted`, (H, W, 3), is of that hue."""
+    red, green, blue = painted[case.hole].mean(0) / 255
+    away = abs(colorsys.rgb_to_hls(red, green, blue)[0] - hue)
+    chroma = max(red, green, blue) - min(red, green, blue)
+    return bool(min(away, 1 - away) <= NEAR and chroma >= LEAST_CHROMA)
+
+
+def share(cases: list[Case], fill: Fill, hue: float) -> float:
+    return float(np.mean([has_hue(case, fill(case.image, case.hole), hue) for case in cases]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.colours", description=__doc__)
+    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
+    parser.add_argument("--mask", choices=("brush", "box"), default="box")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(describe())
+    cases = load_cases(chosen.eval, chosen.mask, chosen.size)
+    asked = {"num_inference_steps": chosen.steps, "strength": 1.0, "guidance_scale": chosen.guidance}
+    plain = worker_fill(**asked)
+    unprompted = [plain(case.image, case.hole) for case in cases]
+    print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance:g}")
+    for word, hue in WORDS.items():
+        without = float(np.mean([has_hue(*pair, hue) for pair in zip(cases, unprompted, strict=True)]))
+        print(
+            f"{word:14}{share(cases, worker_fill(prompt=word, **asked), hue):6.0%}  without {without:4.0%}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
