@@ -156,7 +156,7 @@ class LatentDiffusion(ABC):
             release=masks.release_steps(grid, steps).to(self.device),
             soft=soft,
             image_latents=image_latents,
-            extra_channels=self._extra_channels(canvas, repaint, ground, generator),
+            extra_channels=self.shown_beside(canvas, repaint, ground, generator),
             ground=ground,
             text=text,
             negative_text=negative_text,
@@ -202,7 +202,7 @@ class LatentDiffusion(ABC):
             return None
         return self.encode(self._image(fill(canvas.image, canvas.mask > 0)), generator)
 
-    def _extra_channels(
+    def shown_beside(
         self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator
     ) -> torch.Tensor | None:
         """Diffusers encodes the masked image in every mode: without its draw, later ones would be other ones."""

@@ -127,7 +127,7 @@ class Composer:
         family = self.family
         clean, ground = family.encode(image, generator), family.ground(canvas, generator)
         repaint = (masks.latent_mask(canvas.mask, family.latent_factor) > 0).to(clean)
-        beside = family._extra_channels(canvas, repaint, ground, generator)
+        beside = family.shown_beside(canvas, repaint, ground, generator)
         clean = clean if ground is None else clean - ground
         return clean, repaint, clean[:, :0] if beside is None else beside
 
