@@ -11,12 +11,15 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionInpaintPipe
 from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from bench.colours import WORDS, share
+from bench.quality import load_cases
 from bench.through_worker import worker_fill
 from worker.training.attribution import known_files
 
 POCKET = Path(__file__).parents[2] / "worker/pocket"
 MODEL = POCKET / "model"
 FROM_NOISE = {"strength": 1.0, "masked_content": "original"}
+EVAL = Path(__file__).parents[3] / "shared/corpus/eval"
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,10 @@ def test_channel_counts_say_concat(pipeline: StableDiffusionInpaintPipeline) -> 
     assert pipeline.vae_scale_factor == 8
 
 
+def test_it_paints_on_the_fill(pipeline: StableDiffusionInpaintPipeline) -> None:
+    assert pipeline.unet.config["paints_on_fill"] is True
+
+
 def _pixels() -> tuple[np.ndarray, np.ndarray]:
     """The same picture as bytes, (H, W, 3), and its hole, (H, W)."""
     image, mask = _picture()
@@ -96,6 +103,13 @@ def test_the_same_seed_paints_the_same_picture() -> None:
     first, again, other = (worker_fill(seed=seed, **asked)(image, hole) for seed in (5, 5, 6))
     assert (first == again).all()
     assert (first != other).any()
+
+
+@pytest.mark.skipif(not EVAL.is_dir(), reason="the development photos are not here")
+@pytest.mark.parametrize("word", ["red", "blue", "dark blue", "yellow"])
+def test_the_hole_takes_the_hue_of_a_colour_word_on_four_photos_of_five(word: str) -> None:
+    painted = worker_fill(prompt=word, strength=1.0, guidance_scale=4.0, num_inference_steps=4)
+    assert share(load_cases(EVAL, "box", 256), painted, WORDS[word]) >= 0.8
 
 
 def test_licence_attribution_and_recipe_lie_beside_it() -> None:
