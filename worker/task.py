@@ -15,7 +15,6 @@ from jobs.errors import Undecodable
 from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
-from worker.fill import fill
 from worker.png import PngWriter
 from worker.state import DenoiseState
 from worker.stopwatch import Stopwatch
@@ -68,10 +67,9 @@ class Task:
         mask = regions.cut(self.mask, self.region)
         if not self.soft:  # shrinking greys the edge; a black and white mask stays one
             mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
-        start = image
-        if parameters.masked_content == "fill":
-            start = fill(image, mask > 0)
-        return Canvas(image, start, mask)
+        canvas = Canvas(image, mask, start_filled=parameters.masked_content == "fill")
+        _ = canvas.start  # made here, on a codec thread
+        return canvas
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the PNGs."""

@@ -28,7 +28,7 @@ def wide_canvas() -> Canvas:
     image = rng.integers(0, 256, (8, 16, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     mask = np.zeros((64, 128), np.uint8)
     mask[16:40, 56:112] = 255
-    return Canvas(image, image, mask)
+    return Canvas(image, mask)
 
 
 def asked_for(

@@ -16,7 +16,7 @@ def soft_canvas(value: int) -> Canvas:
     pixels = canvas()
     mask = pixels.mask.copy()
     mask[mask > 0] = value
-    return Canvas(pixels.image, pixels.start, mask)
+    return Canvas(pixels.image, mask)
 
 
 def test_recomposition_is_the_legacy_formula_with_the_opposite_polarity() -> None:

@@ -31,7 +31,7 @@ def canvas(seed: int = 0) -> Canvas:
     image = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[16:40, 8:48] = 255
-    return Canvas(image, image, mask)
+    return Canvas(image, mask)
 
 
 def parameters(scheduler: str, strength: float, seed: int = 7, guidance: float = 4.0, n: int = 1) -> InpaintParameters:

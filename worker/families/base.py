@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.schema import InpaintParameters
+from worker.fill import fill
 from worker.state import DenoiseState
 
 Pixels = NDArray[np.uint8]
@@ -18,14 +20,23 @@ Clock = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Canvas:
-    """The pixels a job is run on. ``image`` and ``start`` are (h, w, 3), ``mask`` is (h, w); all uint8.
+    """The pixels a job is run on: ``image`` (h, w, 3) and ``mask`` (h, w), uint8.
 
-    ``start`` is what the denoising begins from at a strength below 1: the image, or the image with its hole filled.
+    ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead of the image.
     """
 
     image: Pixels
-    start: Pixels
     mask: Pixels
+    start_filled: bool = False
+
+    @cached_property
+    def filled(self) -> Pixels:
+        """The image with its hole filled smoothly."""
+        return fill(self.image, self.mask > 0)
+
+    @property
+    def start(self) -> Pixels:
+        return self.filled if self.start_filled else self.image
 
 
 class Family(Protocol):

@@ -18,7 +18,6 @@ from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.families.base import Canvas, Clock, Pixels
-from worker.fill import fill
 from worker.modes import mode_for
 from worker.state import BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
@@ -135,7 +134,7 @@ class LatentDiffusion(ABC):
         table = self._table(parameters.scheduler, parameters.num_inference_steps, skipped, (height, width))
 
         ground = self.ground(canvas, generator)
-        image_latents, start = self._image_latents(canvas, strength, soft, generator)
+        image_latents, start = self._image_latents(canvas, strength, soft, ground, generator)
         if ground is not None:
             image_latents, start = (None if latents is None else latents - ground for latents in (image_latents, start))
         noise = self._draw(canvas, generator)
@@ -180,17 +179,19 @@ class LatentDiffusion(ABC):
         return self._tables[key]
 
     def _image_latents(
-        self, canvas: Canvas, strength: float, soft: bool, generator: torch.Generator
+        self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The image's latents and those that denoising starts from, where they are needed."""
-        if not (self.mode.needs_image_latents(soft) or strength < 1):
+        needed = self.mode.needs_image_latents(soft)
+        if not (needed or strength < 1):
             if self.encodes_image_at_full_strength:
                 self._draw(canvas, generator)
             return None, None
-        image_latents = self.encode(self._image(canvas.image), generator)
-        if canvas.start is canvas.image:
+        if not canvas.start_filled:
+            image_latents = self.encode(self._image(canvas.image), generator)
             return image_latents, image_latents
-        return image_latents, self.encode(self._image(canvas.start), generator)
+        start = self.encode(self._image(canvas.filled), generator) if ground is None else ground
+        return self.encode(self._image(canvas.image), generator) if needed else None, start
 
     def ground(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor | None:
         """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.
@@ -200,7 +201,7 @@ class LatentDiffusion(ABC):
         """
         if not self.paints_on_fill:
             return None
-        return self.encode(self._image(fill(canvas.image, canvas.mask > 0)), generator)
+        return self.encode(self._image(canvas.filled), generator)
 
     def shown_beside(
         self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator

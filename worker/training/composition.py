@@ -118,7 +118,7 @@ class Composer:
         wide = rng.random() < self.choices.wide_share
         mask: NDArray[np.uint8] = (draw_wide_mask if wide else draw_mask)(rng, self.choices.size_px) * np.uint8(255)
         pixels = image.add(1).mul(127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
-        return Canvas(pixels, pixels, mask)
+        return Canvas(pixels, mask)
 
     def _encoded(self, image: Tensor, canvas: Canvas, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Of one crop, by the very lines that serve a request: its latents, (1, C, h, w), counted from the fill where
@@ -143,7 +143,7 @@ class Composer:
             if len(self._told) >= CAPTIONS_KEPT:
                 self._told.clear()
             side = self.choices.size_px
-            blank = Canvas(*(np.zeros(shape, np.uint8) for shape in ((side, side, 3), (side, side, 3), (side, side))))
+            blank = Canvas(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8))
             asked = self.parameters.model_copy(update={"prompt": text})
             self._told[text] = self.family.encode_prompts(asked, blank)[0]
         return self._told[text]

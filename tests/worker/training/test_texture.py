@@ -45,7 +45,7 @@ def distance(composer: Composer, seeds: range) -> float:
     for seed in seeds:
         photo, mask = striped(seed), np.zeros((SIDE_PX, SIDE_PX), np.uint8)
         mask[quarter:-quarter, quarter:-quarter] = 255
-        painted = paint(composer, Canvas(photo, photo, mask))
+        painted = paint(composer, Canvas(photo, mask))
         assert (painted[mask == 0] == photo[mask == 0]).all()
         found.append(np.abs(painted.astype(float) - photo)[mask > 0].mean())
     return float(np.mean(found))
