@@ -15,14 +15,14 @@ from worker.training.sheet import paint
 from worker.training.tuning import LoraRecipe, Tuning
 from worker.training.tuning_commands import load_for_training, request_of
 
-SIDE_PX, STRIPE_PX = 64, 16
+SIDE_PX, STRIPE_PX = 64, 12  # too narrow for the smooth fill, which the model starts from, to carry them on
 YELLOW, BLUE = (230, 220, 60), (20, 40, 120)
 RECIPE = LoraRecipe(
-    steps=40,
+    steps=130,
     batch=16,
     size_px=SIDE_PX,
-    peak_rate=3e-3,
-    warm_up=5,
+    peak_rate=5e-3,
+    warm_up=10,
     decay=0.9,
     last_share=0.5,
     rank=16,
