@@ -3,17 +3,20 @@
 ``StableDiffusionInpaintPipeline.__call__`` refuses the pocket model's U-Net of 33 input channels: it takes 4 or 9,
 whatever the VAE has. ``_by_its_parts`` is that call without the check and without what is not asked for here
 (callbacks, IP adapters, guidance): the pipeline's own methods in the pipeline's own order, on the whole picture at its
-full size.
+full size. A network whose config says ``paints_on_fill`` is shown the filled picture, and its latents are counted from
+that picture's, as in ``worker.families.latent_diffusion``: its pictures would mean nothing else.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 from PIL import Image
 
 from bench.served import Served
+from worker.fill import fill
 from worker.sources import EMBEDDED
 
 TAKEN_CHANNELS = (4, 9)
@@ -81,7 +84,8 @@ class Painter:
             is_strength_max=True,
         )
         condition = pipeline.mask_processor.preprocess(list(masks), height=height, width=width)
-        masked_image = init_image * (condition < 0.5)
+        on_fill = pipeline.unet.config.get("paints_on_fill")
+        masked_image = self._filled(images, masks) if on_fill else init_image * (condition < 0.5)
         mask, masked_latents = pipeline.prepare_mask_latents(
             condition, masked_image, rows, height, width, text.dtype, device, generators, False
         )
@@ -91,6 +95,13 @@ class Painter:
             inputs = torch.cat([scaled, mask, masked_latents], dim=1)  # (rows, 2 * channels + 1, height / 8, width / 8)
             noise_pred = pipeline.unet(inputs, timestep, encoder_hidden_states=text, return_dict=False)[0]
             latents = pipeline.scheduler.step(noise_pred, timestep, latents, **step_arguments, return_dict=False)[0]
+        latents = latents + masked_latents if on_fill else latents
         decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
         pictures: list[Image.Image] = pipeline.image_processor.postprocess(decoded, output_type="pil")
         return pictures
+
+    def _filled(self, images: Sequence[Image.Image], masks: Sequence[Image.Image]) -> torch.Tensor:
+        """(rows, 3, H, W), -1 to 1: the pictures with their holes filled smoothly."""
+        holes = [np.asarray(mask.convert("L")) > 127 for mask in masks]
+        filled = [Image.fromarray(fill(np.asarray(i), hole)) for i, hole in zip(images, holes, strict=True)]
+        return torch.as_tensor(self.pipeline.image_processor.preprocess(filled))
