@@ -34,7 +34,7 @@ class Picture:
 
 
 def decode(data: bytes) -> Picture:
-    """Decode an uploaded picture. Raises Undecodable; the API has decoded it once before, so this is rare."""
+    """Decode an uploaded picture. Raises Undecodable; the API has checked that it is whole, so this is rare."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
