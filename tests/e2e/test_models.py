@@ -72,12 +72,6 @@ def stack(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield made
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as made:
-        yield made
-
-
 def loaded(client: httpx.Client) -> set[str]:
     models = client.get("/v1/models").json()["models"]
     assert all(len(model["workers"]) == 1 for model in models)  # served, whether loaded or not
