@@ -39,10 +39,9 @@ class Engine:
         """Have exactly these adapters act on a model; those of live states stay loaded. Raises BadLora."""
         self.adapters.wear(family, wanted, {adapter.digest for state in self.live for adapter in state.key.adapters})
 
-    def join(self, states: Sequence[DenoiseState], adapters: AdapterSet = ()) -> None:
-        """Let states take part from the next step on, with the adapters they were prepared with."""
+    def join(self, states: Sequence[DenoiseState]) -> None:
+        """Let states take part from the next step on."""
         for state in states:
-            state.key = state.key._replace(adapters=adapters)
             state.last_turn = self.turn
         self.live += states
 

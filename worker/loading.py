@@ -64,7 +64,8 @@ class Loader:
         for part in networks(pipeline):
             if all(weight.dim() < 5 for weight in part.parameters()):
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions need no reordering
-        return LoadedFiles(name, entry, pipeline, self.device, self.settings.offload)
+        settings = self.settings
+        return LoadedFiles(name, entry, pipeline, self.device, settings.offload, settings.encoding_budget_bytes)
 
     def _set_up_vae(self, vae: diffusers.AutoencoderKL) -> None:
         """Flags of the VAE itself, which its ``encode`` and ``decode`` read: they act also without a pipeline."""
@@ -87,6 +88,7 @@ class LoadedFiles:
     pipeline: DiffusionPipeline
     device: torch.device
     offload: Offload
+    encoding_budget_bytes: int
 
     @property
     def size_bytes(self) -> int:
@@ -99,7 +101,7 @@ class LoadedFiles:
             torch.cuda.empty_cache()
         try:
             bring(self.pipeline, self.device, self.offload)
-            return FAMILIES[self.entry.family](self.name, self.pipeline)
+            return FAMILIES[self.entry.family](self.name, self.pipeline, self.encoding_budget_bytes)
         except torch.OutOfMemoryError as error:
             raise DeviceFull(str(error)) from error
 

@@ -96,7 +96,7 @@ class Session:
             canvas, model = opened.result(), self.engine.models[task.model]
             adapters = self.engine.adapters.choose(task.parameters.loras)
             self.engine.wear(model, adapters)
-            self.engine.join(task.prepare(canvas, model), adapters)
+            self.engine.join(task.prepare(canvas, model, adapters))
             self.running.append(task)
         except Exception as error:
             task.fail(error)

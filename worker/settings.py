@@ -19,6 +19,9 @@ class WorkerSettings(QueueSettings):
     )
     model_budget_bytes: int = Field(0, ge=0, description="bytes of weights loaded at once at most; 0: no limit")
     lora_budget_bytes: int = Field(2**30, ge=0, description="bytes of loaded adapters at most, but for those in use")
+    encoding_budget_bytes: int = Field(
+        2**28, ge=0, description="bytes of encoded prompts and pictures that each loaded model keeps at most; 0: none"
+    )
     load_limit_s: float = Field(900.0, gt=0, description="a worker that takes longer to load a model ends itself")
     offload: Literal["none", "model", "sequential"] = Field(
         "none", description="weights wait in main memory: a network at a time, or a layer at a time; needs a GPU"

@@ -16,7 +16,7 @@ from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
 from worker.png import PngWriter
-from worker.state import DenoiseState
+from worker.state import AdapterSet, DenoiseState
 from worker.stopwatch import Stopwatch
 
 
@@ -68,7 +68,7 @@ class Task:
         if not self.soft:  # shrinking greys the edge; a black and white mask stays one
             mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
         canvas = Canvas(image, mask, start_filled=parameters.masked_content == "fill")
-        _ = canvas.start  # made here, on a codec thread
+        _ = canvas.start, canvas.digests  # made here, on a codec thread
         return canvas
 
     def close(self, canvases: Pixels) -> JobReport:
@@ -118,9 +118,9 @@ class Task:
 
     # ---- engine thread
 
-    def prepare(self, canvas: Canvas, family: Family) -> list[DenoiseState]:
+    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
         self.family = family
-        self.states = family.prepare(canvas, self.parameters, self.stopwatch.enter)
+        self.states = family.prepare(canvas, self.parameters, self.stopwatch.enter, adapters)
         self.stopwatch.enter("denoise")
         return self.states
 

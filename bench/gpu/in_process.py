@@ -51,7 +51,8 @@ class InProcess(Side):
 
     def __init__(self, served: Served) -> None:
         super().__init__("")
-        settings = WorkerSettings.model_validate({"device": served.device, "dtype": served.dtype})
+        fair = {"encoding_budget_bytes": 0}  # the same few photos come again and again; the others keep nothing
+        settings = WorkerSettings.model_validate({"device": served.device, "dtype": served.dtype, **fair})
         self.served, self.entry = served, ModelEntry.model_validate(served.entry())
         family = Loader(settings).load(served.name, self.entry)
         self._seats = settings.seats

@@ -28,8 +28,8 @@ def begin(engine: Engine, wanted: InpaintParameters, *chosen: LoraChoice) -> Den
     model = engine.models["tiny"]
     adapters = engine.adapters.choose(chosen)
     engine.wear(model, adapters)
-    (state,) = model.prepare(canvas(wanted.seed), wanted, no_clock)
-    engine.join([state], adapters)
+    (state,) = model.prepare(canvas(wanted.seed), wanted, no_clock, adapters)
+    engine.join([state])
     return state
 
 

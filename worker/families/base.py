@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.schema import InpaintParameters
+from worker.encodings import digest
 from worker.fill import fill
-from worker.state import DenoiseState
+from worker.state import AdapterSet, DenoiseState
 
 Pixels = NDArray[np.uint8]
 Clock = Callable[[str], None]
@@ -34,6 +35,11 @@ class Canvas:
         """The image with its hole filled smoothly."""
         return fill(self.image, self.mask > 0)
 
+    @cached_property
+    def digests(self) -> tuple[bytes, bytes]:
+        """Of the image and of the hole: all that the pictures depend on that a family encodes."""
+        return digest(self.image), digest(self.mask > 0)
+
     @property
     def start(self) -> Pixels:
         return self.filled if self.start_filled else self.image
@@ -48,8 +54,13 @@ class Family(Protocol):
     latent_factor: int
     """Pixels that one latent cell spans."""
 
-    def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
-        """Encode prompt, image and mask and draw the noise: one state for each of the ``n`` images."""
+    def prepare(
+        self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
+    ) -> list[DenoiseState]:
+        """Encode prompt, image and mask and draw the noise: one state for each of the ``n`` images.
+
+        ``adapters`` act on the model just now; the states are to be stepped with the same ones.
+        """
         ...
 
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:

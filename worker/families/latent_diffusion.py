@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import retrieve_latents
-from diffusers.utils.torch_utils import randn_tensor
 
 from jobs.errors import BadModel
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
+from worker.encodings import Encodings
 from worker.families.base import Canvas, Clock, Pixels
+from worker.families.latent_space import LatentSpace
 from worker.modes import mode_for
-from worker.state import BatchKey, Conditioning, DenoiseState
+from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
 from worker.tables import Table, tabulate
 
@@ -30,7 +30,7 @@ Prompts = tuple[Conditioning, Conditioning | None]
 """What the network is told of the prompt, and of the negative prompt where guidance is computed."""
 
 
-class LatentDiffusion(ABC):
+class LatentDiffusion(LatentSpace, ABC):
     """A loaded model: ``worker.families.base.Family``, but for what the abstract methods say.
 
     Latents are (1, C, h, w) everywhere; a family whose network wants them in another form changes it in ``forward``.
@@ -38,6 +38,7 @@ class LatentDiffusion(ABC):
     Args:
         name: the model's name in the catalog.
         pipeline: of the class ``pipeline_class``, on its device.
+        encoding_budget_bytes: bytes of encoded prompts and pictures that are kept for requests that bring them again.
     """
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
@@ -50,7 +51,7 @@ class LatentDiffusion(ABC):
     encodes_image_at_full_strength: ClassVar[bool] = False
     """Whether diffusers' pipeline draws for the image latents of a concat network even where it starts from noise."""
 
-    def __init__(self, name: str, pipeline: Any) -> None:
+    def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
         self.name = name
         self.pipeline = pipeline
         self.vae, self.network = pipeline.vae, getattr(pipeline, self.network_part)
@@ -62,13 +63,10 @@ class LatentDiffusion(ABC):
         found, channels = self.network.config.in_channels, self.latent_channels
         self.mode = mode_for(found, self.input_channels(), f"Model {name!r} with a VAE of {channels} channels")
         self.paints_on_fill = bool(self.network.config.get("paints_on_fill"))
+        self.encodings = Encodings(encoding_budget_bytes)
         self._tables: dict[tuple[str, int, int, tuple[int, int]], Table | None] = {}
 
     # ---- what a family says of itself
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.vae.config.latent_channels)
 
     def input_channels(self) -> dict[str, int]:
         """Mode name -> input channels of a network made for it."""
@@ -102,28 +100,24 @@ class LatentDiffusion(ABC):
         """Classifier-free guidance (Ho & Salimans 2022); both (rows, C, h, w), ``scale`` (rows, 1, 1, 1)."""
         return unconditional + scale * (conditional - unconditional)
 
-    def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """(1, 3, H, W), -1 to 1, to latents of about unit variance, (1, C, h, w)."""
-        latents = retrieve_latents(self.vae.encode(image.to(self.vae.dtype)), generator=generator)
-        shifted = latents - (self.vae.config.get("shift_factor") or 0)
-        return torch.as_tensor(shifted * self.vae.config.scaling_factor).to(self.dtype)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(rows, C, h, w) to (rows, 3, H, W), -1 to 1."""
-        unscaled = latents / self.vae.config.scaling_factor + (self.vae.config.get("shift_factor") or 0)
-        return torch.as_tensor(self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0])
-
     # ---- the same for all
 
     @torch.inference_mode()
-    def prepare(self, canvas: Canvas, parameters: InpaintParameters, clock: Clock) -> list[DenoiseState]:
+    def prepare(
+        self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
+    ) -> list[DenoiseState]:
         clock("text_encode")
-        prompts = self.encode_prompts(parameters, canvas)
+        asked = (parameters.prompt, parameters.negative_prompt, parameters.guidance_scale)
+        prompts = self.encodings.recall(
+            ("text", *asked, canvas.mask.shape, adapters), lambda: self.encode_prompts(parameters, canvas)
+        )
         clock("vae_encode")
         seeds = range(parameters.seed, parameters.seed + parameters.n)
-        return [self._state(canvas, parameters, seed, prompts) for seed in seeds]
+        return [self._state(canvas, parameters, seed, prompts, adapters) for seed in seeds]
 
-    def _state(self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts) -> DenoiseState:
+    def _state(
+        self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet
+    ) -> DenoiseState:
         strength, generator = parameters.strength, torch.Generator("cpu").manual_seed(seed)
         grid = masks.latent_mask(canvas.mask, self.latent_factor)  # (1, 1, h, w)
         soft, (height, width) = masks.is_soft(canvas.mask), grid.shape[2:]
@@ -148,7 +142,7 @@ class LatentDiffusion(ABC):
         text, negative_text = prompts
         steps = parameters.num_inference_steps - skipped
         return DenoiseState(
-            key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None),
+            key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None, adapters),
             latents=latents,
             noise=noise,
             mask=repaint,
@@ -188,10 +182,10 @@ class LatentDiffusion(ABC):
                 self._draw(canvas, generator)
             return None, None
         if not canvas.start_filled:
-            image_latents = self.encode(self._image(canvas.image), generator)
+            image_latents = self._encoded("image", canvas, generator)
             return image_latents, image_latents
-        start = self.encode(self._image(canvas.filled), generator) if ground is None else ground
-        return self.encode(self._image(canvas.image), generator) if needed else None, start
+        start = self._encoded("filled", canvas, generator) if ground is None else ground
+        return self._encoded("image", canvas, generator) if needed else None, start
 
     def ground(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor | None:
         """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.
@@ -201,7 +195,7 @@ class LatentDiffusion(ABC):
         """
         if not self.paints_on_fill:
             return None
-        return self.encode(self._image(canvas.filled), generator)
+        return self._encoded("filled", canvas, generator)
 
     def shown_beside(
         self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator
@@ -212,18 +206,7 @@ class LatentDiffusion(ABC):
             return None
         if ground is not None:
             return self.extra_channels(repaint, ground, canvas)
-        masked_image = self._image(canvas.image) * torch.tensor(canvas.mask == 0, device=self.device)
-        return self.extra_channels(repaint, self.encode(masked_image, generator), canvas)
-
-    def _draw(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
-        """Noise for one image, (1, C, h, w)."""
-        height, width = (side // self.latent_factor for side in canvas.mask.shape)
-        shape = (1, self.latent_channels, height, width)
-        return torch.as_tensor(randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype))
-
-    def _image(self, pixels: Pixels) -> torch.Tensor:
-        """(H, W, 3), uint8, to (1, 3, H, W), -1 to 1."""
-        return torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        return self.extra_channels(repaint, self._encoded("masked", canvas, generator), canvas)
 
     @torch.inference_mode()
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers import QwenImageInpaintPipeline
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint import retrieve_latents
 from torch.nn.utils.rnn import pad_sequence
 
 from jobs.schema import InpaintParameters
@@ -73,11 +72,12 @@ class QwenImage(LatentDiffusion):
         mu = resolution_shift(self.pipeline.scheduler, grid)
         return {"num_inference_steps": steps, "sigmas": linear_sigmas(steps), "mu": mu}
 
-    def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        film = image[:, :, None].to(self.vae.dtype)  # (1, 3, 1, H, W)
+    def moments(self, image: torch.Tensor) -> torch.Tensor:
+        return super().moments(image[:, :, None])  # (1, 2 C, 1, h, w)
+
+    def scaled(self, drawn: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._statistics
-        latents = retrieve_latents(self.vae.encode(film), generator=generator)[:, :, 0]
-        return torch.as_tensor((latents - mean) / deviation).to(self.dtype)
+        return (drawn[:, :, 0] - mean) / deviation
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._statistics

@@ -30,8 +30,8 @@ class StableDiffusionXL(LatentDiffusion):
     pipeline_class = StableDiffusionXLInpaintPipeline
     network_part = "unet"
 
-    def __init__(self, name: str, pipeline: Any) -> None:
-        super().__init__(name, pipeline)
+    def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
+        super().__init__(name, pipeline, encoding_budget_bytes)
         if self.vae.config.force_upcast and self.vae.dtype == torch.float16:
             self.vae.float()  # it overflows in half precision
 

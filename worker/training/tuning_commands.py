@@ -78,7 +78,7 @@ def train(model: str, images: Path, out: Path, recipe: TuneRecipe) -> int:
 
 def load_for_training(model: str, whole: bool) -> tuple[LatentDiffusion, ModelEntry]:
     """A model on its device. What learns is float32; the frozen rest of a LoRA may have the dtype it is served in."""
-    settings = WorkerSettings().model_copy(update={"offload": "none"})
+    settings = WorkerSettings().model_copy(update={"offload": "none", "encoding_budget_bytes": 0})
     entry, loader = load_catalog(settings.catalog).model(model), Loader(settings)
     if whole or loader.device.type == "cpu":
         entry = entry.model_copy(update={"dtype": "float32"})

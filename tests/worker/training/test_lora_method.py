@@ -146,8 +146,8 @@ def test_what_the_training_saves_acts_the_same_here_and_in_diffusers(tmp_path: P
     engine = Engine({"tiny": model}, 8, Adapters(LoraFolder(str(tmp_path)), 2**30))
     adapters = engine.adapters.choose([LoraChoice(name="texture", scale=1.0)])
     engine.wear(model, adapters)
-    (state,) = model.prepare(pixels, wanted, no_clock)
-    engine.join([state], adapters)
+    (state,) = model.prepare(pixels, wanted, no_clock, adapters)
+    engine.join([state])
     while engine.live:
         engine.step()
     assert difference(state.latents, expected) < 1e-4

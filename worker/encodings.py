@@ -1,0 +1,70 @@
+"""What a model's encoders made of prompts and pictures, kept for requests that bring the same ones again."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+DIGEST_BYTES = 16
+
+T = TypeVar("T")
+
+
+class Encodings:
+    """The encodings of one model, on its device; they go with it.
+
+    Args:
+        budget_bytes: bytes of tensors above which the least recently used go; 0 keeps nothing.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.size_bytes = 0
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def recall(self, key: Hashable, encode: Callable[[], T]) -> T:
+        """What ``encode`` returned for this key, or returns now: nested mappings and tuples of tensors.
+
+        Nobody may change the tensors in place. ``key`` holds all that they depend on.
+        """
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return cast("T", self._kept[key][0])
+        made = encode()
+        size_bytes = storage_bytes(made)
+        if size_bytes <= self.budget_bytes:
+            self._kept[key] = made, size_bytes
+            self.size_bytes += size_bytes
+            while self.size_bytes > self.budget_bytes:
+                _, (_, gone) = self._kept.popitem(last=False)
+                self.size_bytes -= gone
+        return made
+
+
+def storage_bytes(encoded: object) -> int:
+    """Bytes of memory that tensors hold, each piece once: of a view, all that it keeps from being freed."""
+    return sum({piece.data_ptr(): piece.nbytes() for piece in _storages(encoded)}.values())
+
+
+def _storages(encoded: object) -> Iterable[torch.UntypedStorage]:
+    if isinstance(encoded, torch.Tensor):
+        yield encoded.untyped_storage()
+    elif isinstance(encoded, Mapping):
+        yield from _storages(tuple(encoded.values()))
+    elif isinstance(encoded, tuple):
+        for part in encoded:
+            yield from _storages(part)
+
+
+def digest(pixels: NDArray[Any]) -> bytes:
+    """Of an array's shape, type and content."""
+    hashed = blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=DIGEST_BYTES)
+    hashed.update(np.ascontiguousarray(pixels))
+    return hashed.digest()

@@ -1,0 +1,78 @@
+"""A model's VAE: pixels to latents and back, and what it made of a picture kept for requests that bring it again."""
+
+from typing import Any, Literal
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils.torch_utils import randn_tensor
+
+from worker.encodings import Encodings
+from worker.families.base import Canvas, Pixels
+
+Shown = Literal["image", "filled", "masked"]
+"""A canvas's pictures that are encoded."""
+
+
+class LatentSpace:
+    """What every family does with its VAE; one whose VAE is of another kind says so in its own file."""
+
+    vae: Any
+    device: torch.device
+    dtype: torch.dtype
+    """Of the network, and so of the latents."""
+    latent_factor: int
+    encodings: Encodings
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    def moments(self, image: torch.Tensor) -> torch.Tensor:
+        """(1, 3, H, W), -1 to 1, to all that the VAE says of it, before anything is drawn.
+
+        Returns:
+            Mean and log variance of the latents, (1, 2 C, h, w); the latents, (1, C, h, w), of a VAE without doubt.
+        """
+        encoded = self.vae.encode(image.to(self.vae.dtype))
+        return torch.as_tensor(encoded.latent_dist.parameters if "latent_dist" in encoded else encoded.latents)
+
+    def scaled(self, drawn: torch.Tensor) -> torch.Tensor:
+        """The VAE's own latents to ones of about unit variance, (1, C, h, w)."""
+        shifted = drawn - (self.vae.config.get("shift_factor") or 0)
+        return torch.as_tensor(shifted * self.vae.config.scaling_factor)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(rows, C, h, w) to (rows, 3, H, W), -1 to 1."""
+        unscaled = latents / self.vae.config.scaling_factor + (self.vae.config.get("shift_factor") or 0)
+        return torch.as_tensor(self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0])
+
+    def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """(1, 3, H, W), -1 to 1, to latents of about unit variance, (1, C, h, w)."""
+        return self._drawn(self.moments(image), generator)
+
+    def _encoded(self, shown: Shown, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
+        """Latents of one of a canvas's pictures, (1, C, h, w): each seed draws its own from the same moments."""
+        image, hole = canvas.digests
+        key = (shown, image) if shown == "image" else (shown, image, hole)
+        moments = self.encodings.recall(key, lambda: self.moments(self._picture(shown, canvas)))
+        return self._drawn(moments, generator)
+
+    def _drawn(self, moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        in_doubt = moments.shape[1] > self.latent_channels
+        drawn = DiagonalGaussianDistribution(moments).sample(generator) if in_doubt else moments
+        return self.scaled(drawn).to(self.dtype)
+
+    def _picture(self, shown: Shown, canvas: Canvas) -> torch.Tensor:
+        """What the VAE is shown of a canvas, (1, 3, H, W), -1 to 1; of a masked image, the hole is 0."""
+        picture = self._image(canvas.filled if shown == "filled" else canvas.image)
+        return picture * torch.tensor(canvas.mask == 0, device=self.device) if shown == "masked" else picture
+
+    def _image(self, pixels: Pixels) -> torch.Tensor:
+        """(H, W, 3), uint8, to (1, 3, H, W), -1 to 1."""
+        return torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+    def _draw(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
+        """Noise for one image, (1, C, h, w)."""
+        height, width = (side // self.latent_factor for side in canvas.mask.shape)
+        shape = (1, self.latent_channels, height, width)
+        return torch.as_tensor(randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype))
