@@ -66,5 +66,5 @@ def _storages(encoded: object) -> Iterable[torch.UntypedStorage]:
 def digest(pixels: NDArray[Any]) -> bytes:
     """Of an array's shape, type and content."""
     hashed = blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=DIGEST_BYTES)
-    hashed.update(np.ascontiguousarray(pixels))
+    hashed.update(np.ascontiguousarray(pixels).data)
     return hashed.digest()
