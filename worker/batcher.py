@@ -1,11 +1,12 @@
 """Who shares the next forward pass. Pure policy: no torch, no Redis.
 
 States of one ``key`` (model, latent shape, dtype, guided or not, adapters) can be stacked. The key whose state has
-waited longest is served; within it the longest waiting come first. A batch is never held back to fill it up.
+waited longest is served; within it the longest waiting come first. A batch is never held back to fill it up, and never
+larger than its key's limit; who is left over has waited longer than those just served, so that nobody starves.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeVar
 
 
 class Waiting(Protocol):
@@ -23,10 +24,10 @@ class Waiting(Protocol):
 State = TypeVar("State", bound=Waiting)
 
 
-def pick_batch(states: Sequence[State], max_rows: int) -> list[State]:
-    """Choose the states of the next forward pass: at most ``max_rows``, all of one key; empty if there are none."""
+def pick_batch(states: Sequence[State], limit: Callable[[Any], int]) -> list[State]:
+    """Choose the states of the next forward pass: all of one key, at most ``limit`` of it; empty if there are none."""
     if not states:
         return []
     key = min(states, key=lambda state: state.last_turn).key
     mates = sorted((state for state in states if state.key == key), key=lambda state: state.last_turn)
-    return mates[:max_rows]
+    return mates[: limit(key)]

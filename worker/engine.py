@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from jobs.loras import LoraFolder
+from jobs.pace import Pace, pace_at
 from worker.adapters import Adapters
 from worker.batcher import pick_batch
 from worker.families.base import Family
-from worker.state import AdapterSet, DenoiseState
+from worker.state import AdapterSet, BatchKey, DenoiseState
 
 
 class Engine:
@@ -18,12 +19,20 @@ class Engine:
         models: the loaded models by name; a state's key says which is its own.
         max_rows: images in one forward pass at most.
         adapters: the adapters that states may name in their keys; without them there are none.
+        paces: what was measured of the models; a pass is no larger than is worth it. Nothing is known of the others.
     """
 
-    def __init__(self, models: Mapping[str, Family], max_rows: int, adapters: Adapters | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Family],
+        max_rows: int,
+        adapters: Adapters | None = None,
+        paces: Mapping[str, Sequence[Pace]] | None = None,
+    ) -> None:
         self.models = models
         self.max_rows = max_rows
         self.adapters = adapters or Adapters(LoraFolder(None), 0)
+        self.paces = {} if paces is None else paces
         self.live: list[DenoiseState] = []
         self.turn = 0
 
@@ -56,7 +65,7 @@ class Engine:
         Returns:
             The states that were in the pass. One that cannot be stepped has its ``error`` set.
         """
-        batch = pick_batch(self.live, self.max_rows)
+        batch = pick_batch(self.live, self.limit)
         if not batch:
             return []
         self.turn += 1
@@ -66,6 +75,22 @@ class Engine:
             state.last_turn = self.turn
         self.leave([state for state in batch if state.done])
         return batch
+
+    def limit(self, key: BatchKey) -> int:
+        """Images in one forward pass: as many as its model gains from, of two rows each where guidance is computed.
+
+        Two rows are always allowed: a turn costs something beside the network, which the profile has not seen.
+        """
+        measured = self.paces.get(key.model)
+        knee = pace_at(measured, self.area_px(key)).knee if measured else None
+        if knee is None:
+            return self.max_rows
+        return min(self.max_rows, max(2, round(knee)) // (2 if key.guided else 1))
+
+    def area_px(self, key: BatchKey) -> int:
+        """Of the canvas that a state of this key paints."""
+        height, width = key.latent_shape[-2:]
+        return int(height * width * self.models[key.model].latent_factor ** 2)
 
     def _step(self, family: Family, states: list[DenoiseState]) -> None:
         """Step all; where the network fails, each half, so that a bad state or a full device hurts it alone."""

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from functools import partial
 
 import torch
 from prometheus_client import start_http_server
@@ -18,6 +19,7 @@ from worker.engine import Engine
 from worker.inpaint_queue import InpaintQueue
 from worker.loading import Loader
 from worker.models import Models
+from worker.profile import profile
 from worker.rq_worker import BatchWorker
 from worker.session import Session
 from worker.settings import WorkerSettings
@@ -42,12 +44,14 @@ def main() -> int:
 def build_worker(settings: WorkerSettings) -> BatchWorker:
     """Load the models and put a worker together, ready for ``work()``."""
     catalog = load_catalog(settings.catalog)
-    models = Models(catalog.models, Loader(settings).read, settings.model_budget_bytes)
+    measure = partial(profile, max_rows=2 * settings.max_rows)  # with guidance an image is two rows of the network
+    models = Models(catalog.models, Loader(settings).read, settings.model_budget_bytes, measure)
     models.load_first()
     connection = connect_worker(settings.redis_url)
     name = settings.worker_name or uuid.uuid4().hex
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
-    session = Session(Engine(models, settings.max_rows, adapters), settings.codec_threads, models.ready)
+    engine = Engine(models, settings.max_rows, adapters, models.paces)
+    session = Session(engine, settings.codec_threads, models.ready)
     desk = Desk(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

@@ -5,12 +5,13 @@ A model is read into main memory first; then its size is known, and room is made
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel, ModelUnavailable
+from jobs.pace import Pace
 from worker.families.base import Family
 
 log = logging.getLogger("worker.models")
@@ -72,15 +73,23 @@ class Models(Mapping[str, Family]):
         entries: the catalog's models; the first is loaded at the start where none is pinned.
         read: reads a model's files into main memory. Raises BadModel.
         budget_bytes: bytes of weights on the device at most; 0 for no limit.
+        measure: how fast a model runs, asked once after its first load.
     """
 
     def __init__(
-        self, entries: Mapping[str, ModelEntry], read: Callable[[str, ModelEntry], ReadModel], budget_bytes: int = 0
+        self,
+        entries: Mapping[str, ModelEntry],
+        read: Callable[[str, ModelEntry], ReadModel],
+        budget_bytes: int = 0,
+        measure: Callable[[Family, ModelEntry], Sequence[Pace]] | None = None,
     ) -> None:
         self.entries = entries
+        self.paces: dict[str, Sequence[Pace]] = {}
+        """What was measured of every model that has been loaded, also of those that have been evicted since."""
         self.on_load: Callable[[bool], object] = bool
         """Called with True before the main thread is held up by a load, and with False after it."""
         self._read = read
+        self._measure = measure
         self._budget_bytes = budget_bytes
         self._pinned = {name for name, entry in entries.items() if entry.pinned}
         self._held: dict[str, Held] = {}
@@ -144,6 +153,8 @@ class Models(Mapping[str, Family]):
         self._waiting = None
         self._held[name] = Held(self._place(model, in_use), model.size_bytes, self._uses)
         log.info("model %s loaded: %d bytes", name, model.size_bytes)
+        if self._measure and name not in self.paces:
+            self.paces[name] = self._measure(self._held[name].family, self.entries[name])
         return True
 
     def _place(self, model: ReadModel, in_use: Collection[str]) -> Family:

@@ -17,6 +17,7 @@ from jobs.catalog import ModelEntry
 from jobs.schema import InpaintParameters, JobReport
 from worker.engine import Engine
 from worker.loading import Loader
+from worker.profile import profile
 from worker.session import Session
 from worker.settings import WorkerSettings
 from worker.stopwatch import Stopwatch
@@ -56,7 +57,9 @@ class InProcess(Side):
         self.served, self.entry = served, ModelEntry.model_validate(served.entry())
         family = Loader(settings).load(served.name, self.entry)
         self._seats = settings.seats
-        self._session = Session(Engine({served.name: family}, settings.max_rows), settings.codec_threads)
+        paces = {served.name: profile(family, self.entry, 2 * settings.max_rows)}
+        engine = Engine({served.name: family}, settings.max_rows, paces=paces)
+        self._session = Session(engine, settings.codec_threads)
         self._arrived: queue.Queue[Asked] = queue.Queue()
         self._asked: list[Asked] = []
         self._ending = threading.Event()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel, ModelUnavailable
+from jobs.pace import Pace
 from jobs.schema import InpaintParameters, JobReport
 from tests.worker import tiny
 from worker.engine import Engine
@@ -185,6 +186,21 @@ def png(pixels: np.ndarray) -> bytes:
 MASK = np.zeros((64, 64), np.uint8)
 MASK[20:40, 20:40] = 255
 PHOTO = np.full((64, 64, 3), 90, np.uint8)
+
+
+def test_a_model_is_measured_at_its_first_load_only_and_the_measure_outlives_it() -> None:
+    disk, asked = Disk(), []
+    measured = [Pace(area_px=4096, pass_s=0.1, row_s=0.1, around_s=0.1, knee=2)]
+
+    def measure(family: Family, _: ModelEntry) -> list[Pace]:
+        asked.append(family.name)
+        return measured
+
+    shelf = disk.models = Models({name: entry() for name in "ab"}, disk.read, SIZE, measure)
+    for name in "abab":
+        shelf.ready(name, ())
+    assert disk.reads == ["a", "b", "a", "b"] and list(shelf) == ["b"]
+    assert asked == ["a", "b"] and shelf.paces == {"a": measured, "b": measured}
 
 
 def task(model: str, steps: int = 2) -> Task:

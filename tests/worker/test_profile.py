@@ -1,0 +1,190 @@
+"""The profile of a model, and what the engine makes of it: real networks on a device of a known law."""
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.catalog import ModelEntry
+from jobs.pace import Pace, pace_at
+from tests.worker import tiny
+from tests.worker.test_parity import canvas, no_clock, parameters
+from worker.engine import Engine
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.profile import by_cost, profile, sweep
+from worker.state import DenoiseState
+
+
+class Device(torch.nn.Module):
+    """A real network on a device that takes at least ``pass_s`` for a pass, and ``row_s`` for each row of it.
+
+    A pass of more than ``rows`` rows runs out of memory, with the allocator's own error.
+    """
+
+    def __init__(self, network: torch.nn.Module, pass_s: float, row_s: float, rows: int = 1000) -> None:
+        super().__init__()
+        self.network, self.pass_s, self.row_s, self.rows = network, pass_s, row_s, rows
+        self.sizes: list[int] = []
+
+    def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.sizes.append(len(sample))
+        if len(sample) > self.rows:
+            raise torch.OutOfMemoryError("out of memory")
+        area = sample.shape[2] * sample.shape[3] / 64  # of the 8 x 8 latents of a canvas of 64 px
+        time.sleep(max(self.pass_s, self.row_s * len(sample) * area))
+        return self.network(sample, *args, **kwargs)
+
+
+def on_device(pass_s: float, row_s: float, rows: int = 1000) -> tuple[LatentDiffusion, Device]:
+    model = tiny.model("sd", "concat")
+    device = Device(model.network, pass_s, row_s, rows)
+    model.network = device
+    return model, device
+
+
+def entry(size_px: int = 64, max_size_px: int = 64) -> ModelEntry:
+    return ModelEntry(
+        family="sd",
+        source="./tiny",
+        num_inference_steps=4,
+        guidance_scale=3,
+        strength=1,
+        scheduler="ddim",
+        size_px=size_px,
+        max_size_px=max_size_px,
+    )
+
+
+def paces(knee: float | None, row_s: float = 0.1, size_px: int = 64) -> list[Pace]:
+    return [Pace(area_px=size_px**2, pass_s=row_s, row_s=row_s, around_s=0.1, knee=knee)]
+
+
+# ---- measuring
+
+
+def test_the_knee_is_the_fewest_rows_that_come_within_a_tenth_of_the_best_rate() -> None:
+    found = sweep(lambda rows: {1: 0.1, 2: 0.1, 4: 0.11, 8: 0.21, 16: 0.5}[rows], max_rows=32, budget_s=60)
+    assert found.knee == 4  # 36.4 rows a second; 8 make 38.1
+    assert found.row_s == pytest.approx(0.21 / 8)
+
+
+def test_the_search_ends_when_two_doublings_bring_less_than_a_tenth() -> None:
+    asked: list[int] = []
+
+    def pass_s(rows: int) -> float:
+        asked.append(rows)
+        return 0.1 * rows
+
+    assert sweep(pass_s, max_rows=64, budget_s=60).knee == 1
+    assert max(asked) == 4
+
+
+def test_a_pass_slowed_down_by_something_else_does_not_make_a_knee() -> None:
+    hiccup = iter([1.0, 1.0])
+
+    def pass_s(rows: int) -> float:
+        return next(hiccup, 0.1) if rows == 2 else 0.1
+
+    assert sweep(pass_s, max_rows=8, budget_s=60).knee == 8
+
+
+def test_without_time_to_find_it_there_is_no_knee() -> None:
+    assert sweep(lambda _: 5.0, max_rows=8, budget_s=1.0).knee is None
+
+
+def test_no_more_rows_are_tried_than_the_device_has_memory_for() -> None:
+    model, device = on_device(0.02, 0.0, rows=4)
+    (pace,) = profile(model, entry(), max_rows=32, budget_s=30)
+    assert pace.knee == 4 and max(device.sizes) == 8
+
+
+def test_a_model_is_profiled_at_its_native_and_its_largest_size() -> None:
+    model, device = on_device(0.2, 0.05)
+    small, large = profile(model, entry(64, 128), max_rows=16, budget_s=60)
+    assert (small.area_px, large.area_px) == (64 * 64, 128 * 128)
+    assert small.knee in (4, 8) and large.knee in (1, 2)  # 4 and 1 where the tiny network itself costs nothing
+    assert small.pass_s == pytest.approx(0.2, rel=0.5) and small.row_s == pytest.approx(0.05, rel=0.5)
+    assert max(device.sizes) == 16  # two doublings beyond the knee
+    assert small.around_s > 0
+
+
+def test_a_size_for_which_there_is_no_time_is_not_measured() -> None:
+    model, device = on_device(0.1, 0.1)
+    (pace,) = profile(model, entry(64, 128), max_rows=16, budget_s=0.5)
+    assert pace.area_px == 64 * 64
+    assert len(device.sizes) <= 6  # 0.25 s, and a warm-up
+
+
+def test_a_model_that_cannot_be_run_has_no_profile_and_no_error() -> None:
+    model, _ = on_device(0.0, 0.0, rows=0)
+    assert profile(model, entry(), max_rows=4) == []
+
+
+def test_a_knee_that_was_found_at_one_size_only_goes_by_the_cost_at_the_other() -> None:
+    (small,), (large,) = paces(8, 0.1), paces(None, 0.4, size_px=128)
+    assert [pace.knee for pace in by_cost([small, large])] == [8, 2]
+    assert [pace.knee for pace in by_cost([small.model_copy(update={"knee": None}), large])] == [None, None]
+
+
+# ---- between the sizes
+
+
+def test_between_two_sizes_costs_follow_a_power_of_the_area() -> None:
+    (small,), (large,) = paces(16, 0.1), paces(4, 0.4, size_px=128)
+    between = pace_at([small, large], 64 * 128)
+    assert between.row_s == pytest.approx(0.2) and between.knee == pytest.approx(8)
+    assert pace_at([small, large], 64 * 64) == small
+    assert pace_at([small, large], 128 * 128).row_s == pytest.approx(0.4)
+
+
+def test_beyond_one_size_a_cost_grows_as_the_area_and_the_knee_falls_as_it() -> None:
+    far = pace_at(paces(8), 4 * 64 * 64)
+    assert far.row_s == pytest.approx(0.4) and far.knee == pytest.approx(2)
+
+
+# ---- in the engine
+
+
+def states_of(model: LatentDiffusion, count: int, guidance: float) -> list[DenoiseState]:
+    return [
+        model.prepare(canvas(), parameters("ddim", 1.0, seed, guidance), no_clock)[0] for seed in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize(("guidance", "images"), [(1.0, 4), (3.0, 2)])
+def test_a_pass_has_as_many_rows_as_are_worth_it_guidance_counted(guidance: float, images: int) -> None:
+    model, device = on_device(0.0, 0.0)
+    engine = Engine({"tiny": model}, max_rows=16, paces={"tiny": paces(4)})
+    engine.join(states_of(model, 5, guidance))
+    assert len(engine.step()) == images
+    assert device.sizes == [4]
+
+
+@pytest.mark.parametrize(("max_rows", "measured", "images"), [(3, paces(16), 3), (4, paces(None), 4), (4, [], 4)])
+def test_the_setting_stays_the_upper_bound(max_rows: int, measured: list[Pace], images: int) -> None:
+    model, _ = on_device(0.0, 0.0)
+    engine = Engine({"tiny": model}, max_rows, paces={"tiny": measured})
+    engine.join(states_of(model, 5, guidance=1.0))
+    assert len(engine.step()) == images
+
+
+def test_a_pass_of_two_rows_is_always_allowed() -> None:
+    model, _ = on_device(0.0, 0.0)
+    engine = Engine({"tiny": model}, max_rows=8, paces={"tiny": paces(1)})
+    plain, guided = states_of(model, 3, guidance=1.0), states_of(model, 3, guidance=3.0)
+    assert (engine.limit(plain[0].key), engine.limit(guided[0].key)) == (2, 1)
+
+
+def test_with_caps_every_image_of_every_bucket_is_stepped_and_none_waits_for_another_to_end() -> None:
+    model = tiny.model("sd", "concat")
+    engine = Engine({"tiny": model}, max_rows=16, paces={"tiny": paces(2)})
+    plain, guided = states_of(model, 6, guidance=1.0), states_of(model, 2, guidance=3.0)
+    engine.join([*plain, *guided])
+    spread = []
+    while engine.live:
+        engine.step()
+        counts = [state.index for state in (*plain, *guided)]
+        spread.append(max(counts) - min(counts))
+    assert max(spread) == 1  # three passes of two plain ones, two of one guided one: then all are a step further
+    assert all(state.done and not state.error for state in (*plain, *guided))
