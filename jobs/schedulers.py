@@ -27,6 +27,7 @@ class NoiseScheduler(Record):
     law: Law = "diffusion"
     min_steps: int = 1
     max_steps: int = MAX_STEPS
+    order: int = 1  # network calls a step; in the last step there is one
 
     @property
     def families(self) -> list[Family]:
@@ -38,15 +39,17 @@ SCHEDULERS: dict[str, NoiseScheduler] = {
     "ddpm": NoiseScheduler(description="DDPM (Ho et al. 2020), ancestral"),
     "euler": NoiseScheduler(description="Euler (Karras et al. 2022, algorithm 2 without churn)"),
     "euler_a": NoiseScheduler(description="Euler, ancestral"),
-    "heun": NoiseScheduler(description="Heun (Karras et al. 2022), two network calls a step"),
+    "heun": NoiseScheduler(description="Heun (Karras et al. 2022), two network calls a step", order=2),
     "dpmpp_2m": NoiseScheduler(description="DPM-Solver++ 2M (Lu et al. 2022)"),
     "dpmpp_2m_karras": NoiseScheduler(description="DPM-Solver++ 2M on the Karras sigmas"),
-    "dpmpp_sde": NoiseScheduler(description="DPM-Solver++ SDE, ancestral, two network calls a step", min_steps=2),
+    "dpmpp_sde": NoiseScheduler(
+        description="DPM-Solver++ SDE, ancestral, two network calls a step", min_steps=2, order=2
+    ),
     "unipc": NoiseScheduler(description="UniPC (Zhao et al. 2023)"),
     "lcm": NoiseScheduler(description="Latent consistency (Luo et al. 2023), for distilled networks", max_steps=50),
     "flow_euler": NoiseScheduler(description="Euler for flow matching (Esser et al. 2024)", law="flow"),
     "flow_euler_karras": NoiseScheduler(description="Euler for flow matching on the Karras sigmas", law="flow"),
-    "flow_heun": NoiseScheduler(description="Heun for flow matching, two network calls a step", law="flow"),
+    "flow_heun": NoiseScheduler(description="Heun for flow matching, two network calls a step", law="flow", order=2),
 }
 """``worker/sampling.py`` knows the diffusers class of each."""
 
@@ -65,6 +68,23 @@ Scheduler = Literal[
     "flow_euler_karras",
     "flow_heun",
 ]
+
+
+def skipped_steps(steps: int, strength: float, flow: bool) -> int:
+    """How many of ``steps`` steps a strength leaves out at the start, as diffusers' ``get_timesteps``.
+
+    Its pipelines for flow matching round the steps that are run up, the others down. At least one step is run, where
+    diffusers refuses.
+    """
+    skipped = int(steps - steps * strength) if flow else steps - int(steps * strength)
+    return min(skipped, steps - 1)
+
+
+def network_calls(name: str, steps: int, strength: float) -> int:
+    """How often a scheduler calls the network for an image."""
+    scheduler = SCHEDULERS[name]
+    run = steps - skipped_steps(steps, strength, scheduler.law == "flow")
+    return scheduler.order * run - (scheduler.order - 1)
 
 
 def check_scheduler(name: str, family: Family, steps: int) -> None:

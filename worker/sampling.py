@@ -53,16 +53,6 @@ def new_scheduler(name: str, loaded: SchedulerMixin, seed: int) -> SchedulerMixi
     return scheduler
 
 
-def skipped_steps(steps: int, strength: float, flow: bool) -> int:
-    """How many of ``steps`` steps a strength leaves out at the start, as diffusers' ``get_timesteps``.
-
-    Its pipelines for flow matching round the steps that are run up, the others down. At least one step is run, where
-    diffusers refuses.
-    """
-    skipped = int(steps - steps * strength) if flow else steps - int(steps * strength)
-    return min(skipped, steps - 1)
-
-
 def begin(scheduler: SchedulerMixin, schedule: Mapping[str, Any], skipped: int, device: torch.device) -> torch.Tensor:
     """Set the scheduler to its schedule (the arguments of ``set_timesteps``) without the first ``skipped`` steps.
 

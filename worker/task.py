@@ -12,6 +12,7 @@ import numpy as np
 
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
+from jobs.regions import plan_region
 from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
@@ -60,9 +61,7 @@ class Task:
         sides = (entry.size_px, entry.max_size_px)
         self.bbox = box
         self.soft = masks.is_soft(self.mask)
-        self.region = regions.plan_region(
-            self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides
-        )
+        self.region = plan_region(self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides)
         image = regions.cut(self.picture.rgb, self.region)
         mask = regions.cut(self.mask, self.region)
         if not self.soft:  # shrinking greys the edge; a black and white mask stays one

@@ -28,4 +28,4 @@ def schedulers() -> SchedulersView:
 
 
 def _view(name: str, scheduler: NoiseScheduler) -> SchedulerView:
-    return SchedulerView(name=name, families=list(scheduler.families), **scheduler.model_dump(exclude={"law"}))
+    return SchedulerView(name=name, families=list(scheduler.families), **scheduler.model_dump(exclude={"law", "order"}))

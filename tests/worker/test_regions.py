@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.regions import GRID_PX, Region, bucket_sides, plan_region
 from worker import masks, regions
 
 SIDES = (64, 256)
@@ -23,10 +24,10 @@ def scenes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, bool]:
     return picture, mask, draw(st.integers(0, 64)), draw(st.booleans())
 
 
-def plan(picture: np.ndarray, mask: np.ndarray, padding: int, crop: bool) -> regions.Region:
+def plan(picture: np.ndarray, mask: np.ndarray, padding: int, crop: bool) -> Region:
     box = masks.bounding_box(mask)
     assert box is not None
-    return regions.plan_region((picture.shape[1], picture.shape[0]), box, padding, crop, SIDES)
+    return plan_region((picture.shape[1], picture.shape[0]), box, padding, crop, SIDES)
 
 
 @settings(max_examples=300, deadline=None)
@@ -40,7 +41,7 @@ def test_the_region_covers_the_mask_and_its_canvas_is_one_the_network_can_run(
     assert box is not None
     assert region.box[0] <= box[0] and region.box[1] <= box[1]
     assert region.box[2] >= box[2] and region.box[3] >= box[3]
-    assert all(side % regions.GRID_PX == 0 and side <= SIDES[1] for side in region.canvas)
+    assert all(side % GRID_PX == 0 and side <= SIDES[1] for side in region.canvas)
     assert regions.cut(picture, region).shape == (region.canvas[1], region.canvas[0], 3)
     assert regions.cut(mask, region).shape == (region.canvas[1], region.canvas[0])
 
@@ -84,19 +85,19 @@ def test_changed_pixels_outside_the_mask_are_counted() -> None:
 
 def test_small_masks_in_photos_of_any_size_share_one_canvas() -> None:
     canvases = {
-        regions.plan_region((width, height), (200, 150, 260, 200), 32, True, (256, 512)).canvas
+        plan_region((width, height), (200, 150, 260, 200), 32, True, (256, 512)).canvas
         for width, height in ((640, 427), (1024, 768), (6000, 4000))
     }
     assert canvases == {(256, 256)}
 
 
 def test_a_mask_longer_than_the_longest_side_is_run_shrunk_with_its_proportions() -> None:
-    region = regions.plan_region((2000, 1500), (100, 100, 1900, 1000), 32, True, (256, 512))
+    region = plan_region((2000, 1500), (100, 100, 1900, 1000), 32, True, (256, 512))
     assert region.canvas[0] == 512
     across, down = (length / side for length, side in zip(region.size, region.canvas, strict=True))
     assert abs(across / down - 1) < 0.01
 
 
 def test_bucket_sides_grow_by_halves() -> None:
-    assert regions.bucket_sides(256, 1024) == [256, 384, 512, 768, 1024]
-    assert regions.bucket_sides(512, 512) == [512]
+    assert bucket_sides(256, 1024) == [256, 384, 512, 768, 1024]
+    assert bucket_sides(512, 512) == [512]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.schedulers import NOISE_LAWS, SCHEDULERS
+from jobs.schedulers import NOISE_LAWS, SCHEDULERS, network_calls
 from tests.worker import tiny
 from tests.worker.test_modes import soft_canvas
 from tests.worker.test_parity import TOLERANCE, asked, canvas, difference, no_clock, parameters, run_alone
@@ -50,6 +50,15 @@ def test_the_fewest_steps_that_may_be_asked_for_can_be_run_and_the_most_set(name
     most = SCHEDULERS[name].max_steps
     timesteps = begin(scheduler, model.schedule(most, (8, 8)), 0, model.device)
     assert -(-len(timesteps) // CLASSES[name][0].order) == most
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.01])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_network_calls_are_known_without_the_network(name: str, strength: float) -> None:
+    model = tiny.model(SCHEDULERS[name].families[0], "recompose")
+    wanted = parameters(name, strength)
+    (state,) = model.prepare(canvas(), wanted, no_clock)
+    assert network_calls(name, wanted.num_inference_steps, strength) == state.calls
 
 
 def progress(model: LatentDiffusion, scheduler: str, strength: float) -> list[int]:

@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from jobs.errors import BadModel
+from jobs.schedulers import skipped_steps
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.encodings import Encodings
@@ -122,7 +123,7 @@ class LatentDiffusion(LatentSpace, ABC):
         grid = masks.latent_mask(canvas.mask, self.latent_factor)  # (1, 1, h, w)
         soft, (height, width) = masks.is_soft(canvas.mask), grid.shape[2:]
         scheduler = sampling.new_scheduler(parameters.scheduler, self.pipeline.scheduler, seed)
-        skipped = sampling.skipped_steps(parameters.num_inference_steps, strength, self.flow)
+        skipped = skipped_steps(parameters.num_inference_steps, strength, self.flow)
         schedule = self.schedule(parameters.num_inference_steps, (height, width))
         timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
         table = self._table(parameters.scheduler, parameters.num_inference_steps, skipped, (height, width))

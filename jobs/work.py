@@ -1,0 +1,84 @@
+"""What a job asks of a network, and what that costs at a worker's pace."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from jobs.catalog import ModelEntry
+from jobs.pace import Pace, Published, pace_at
+from jobs.regions import Box, plan_region
+from jobs.schedulers import network_calls
+from jobs.schema import InpaintParameters
+
+
+class Work(Published):
+    """Settled at submission and kept beside the waiting job: it holds on whichever worker the job will run."""
+
+    model: str
+    area_px: int = Field(gt=0, description="Width times height of the canvas.")
+    calls: int = Field(ge=1, description="Network calls for each image.")
+    rows: int = Field(ge=1, description="Rows of each of them, over all images.")
+    images: int = Field(ge=1)
+
+
+class Cost(Published):
+    """A job's cost in seconds: ``share_s`` of the device's time in full batches, and ``alone_s`` with nobody beside it.
+
+    Alone it lasts longer than its share where a pass of few rows takes as long as one of many.
+    """
+
+    share_s: float = Field(ge=0)
+    alone_s: float = Field(ge=0)
+
+    def times(self, factor: float) -> "Cost":
+        return Cost(share_s=self.share_s * factor, alone_s=self.alone_s * factor)
+
+
+def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Work:
+    """What a request will ask.
+
+    Args:
+        parameters: the request, settled.
+        entry: its model's entry in the catalog.
+        size: the picture's width and height.
+        bbox: the uploaded mask's bounding box; growing and feathering widen it.
+    """
+    reach = parameters.mask_grow + parameters.mask_feather
+    left, top, right, bottom = bbox
+    grown = (max(0, left - reach), max(0, top - reach), min(size[0], right + reach), min(size[1], bottom + reach))
+    sides = (entry.size_px, entry.max_size_px)
+    width, height = plan_region(size, grown, parameters.crop_padding, parameters.crop == "auto", sides).canvas
+    return work_on(parameters, entry, width * height)
+
+
+def work_on(parameters: InpaintParameters, entry: ModelEntry, area_px: int) -> Work:
+    """The same, for a canvas that is known."""
+    calls = network_calls(parameters.scheduler, parameters.num_inference_steps, parameters.strength)
+    rows = parameters.n * (2 if guided(parameters, entry) else 1)
+    return Work(model=parameters.model, area_px=area_px, calls=calls, rows=rows, images=parameters.n)
+
+
+def guided(parameters: InpaintParameters, entry: ModelEntry) -> bool:
+    """Whether guidance is computed from two rows an image.
+
+    What is in a model's files is not known here: one that was distilled to be told its guidance is taken for two.
+    """
+    differ = parameters.prompt != parameters.negative_prompt
+    return entry.family != "flux" and parameters.guidance_scale > 1 and differ
+
+
+def cost_of(work: Work, measured: Sequence[Pace], share_done: float = 0.0, around: float = 1.0) -> Cost:
+    """What work costs at a pace.
+
+    Args:
+        work: what is asked.
+        measured: the paces of its model, at least one.
+        share_done: the share of its network calls that has been made.
+        around: the share of encoding and decoding that is left.
+    """
+    pace, calls = pace_at(measured, work.area_px), work.calls * (1 - share_done)
+    around_s = around * work.images * pace.around_s
+    return Cost(
+        share_s=calls * work.rows * pace.row_s + around_s,
+        alone_s=calls * pace.batch_s(work.rows) + around_s,
+    )
