@@ -15,6 +15,8 @@ Hole = NDArray[np.bool_]
 
 MARGIN_PX = 16
 """Surroundings of the hole's box that are looked at."""
+REACH_PX = 2
+"""What the bending of a pixel depends on."""
 COARSEST_PX = 6
 WORK_PX = 6 * 256 * 256
 """Pixels that a level may touch: it sets the number of rounds, many at small levels, two at least at large ones."""
@@ -32,14 +34,13 @@ def fill(image: Pixels, hole: Hole) -> Pixels:
     Returns:
         A new (H, W, 3) picture.
     """
-    left, top, width, height = cv2.boundingRect(hole.view(np.uint8))
-    rows = slice(max(top - MARGIN_PX, 0), top + height + MARGIN_PX)
-    columns = slice(max(left - MARGIN_PX, 0), left + width + MARGIN_PX)
-    part = hole[rows, columns]
     filled = image.copy()
-    if part.any():
-        smooth = _solve(image[rows, columns].astype(np.float32), part)
-        filled[rows, columns][part] = (smooth[part] + 0.5).clip(0, 255).astype(np.uint8)
+    if hole.any():
+        window = _window(hole, MARGIN_PX)
+        part, missing = image[window], hole[window]
+        smooth = _solve(part.astype(np.float32), missing)
+        rounded = (smooth + 0.5).clip(0, 255).astype(np.uint8)
+        filled[window] = cv2.copyTo(rounded, missing.view(np.uint8), part.copy())
     return filled
 
 
@@ -48,14 +49,19 @@ def _solve(image: Floats, hole: Hole) -> Floats:
     height, width = hole.shape
     known = (~hole).astype(np.float32)
     if min(height, width) <= COARSEST_PX or not hole.any():
-        start = np.broadcast_to(_mean(image, known), image.shape)
+        start = np.broadcast_to(_mean(image, known), image.shape).copy()
     else:
         half = (-(-width // 2), -(-height // 2))
         weight = cv2.resize(known, half, interpolation=cv2.INTER_AREA)
-        small = cv2.resize(image * known[..., None], half, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(cv2.multiply(image, _three(known)), half, interpolation=cv2.INTER_AREA)
         coarse = _solve(small / np.maximum(weight, TINY)[..., None], weight < TINY)
         start = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return _relax(np.where(hole[..., None], start, image).astype(np.float32), hole)
+    return _relax(cv2.copyTo(image, (~hole).view(np.uint8), start), hole)
+
+
+def _three(values: Floats) -> Floats:
+    """The same for each colour, (h, w, 3)."""
+    return np.asarray(cv2.merge([values] * 3), dtype=np.float32)
 
 
 def _mean(image: Floats, known: Floats) -> Floats:
@@ -66,22 +72,38 @@ def _mean(image: Floats, known: Floats) -> Floats:
 
 def _relax(surface: Floats, hole: Hole) -> Floats:
     """Conjugate gradients (Hestenes & Stiefel 1952) against the bending of the surface, in the hole only."""
-    free = np.repeat(hole.astype(np.float32)[..., None], 3, axis=2)
-    rest = -_bending(surface, free)
-    direction, size = rest, float(np.vdot(rest, rest))
-    for _ in range(max(FEWEST, min(WORK_PX // hole.size, MOST))):
+    rounds = max(FEWEST, min(WORK_PX // hole.size, MOST))
+    window = _window(hole, REACH_PX)
+    inner, free = surface[window].copy(), _three(hole[window].astype(np.float32))
+    flat, bent = np.empty_like(inner), np.empty_like(inner)  # written anew in every round, not made anew
+    _bend(inner, free, flat, bent)
+    rest, direction = -bent, -bent
+    size = float(np.vdot(rest, rest))
+    for _ in range(rounds):
         if size < TINY:
             break
-        bent = _bending(direction, free)
+        _bend(direction, free, flat, bent)
         step = size / float(np.vdot(direction, bent))
-        surface = cv2.scaleAdd(direction, step, surface)
-        rest = cv2.scaleAdd(bent, -step, rest)
+        cv2.scaleAdd(direction, step, inner, dst=inner)
+        cv2.scaleAdd(bent, -step, rest, dst=rest)
         before, size = size, float(np.vdot(rest, rest))
-        direction = cv2.scaleAdd(direction, size / before, rest)
+        cv2.scaleAdd(direction, size / before, rest, dst=direction)
+    surface[window] = inner
     return surface
 
 
-def _bending(surface: Floats, free: Floats) -> Floats:
-    """The Laplacian of the Laplacian where ``free`` is 1; beyond its edge the surface goes on level."""
-    flat = cv2.Laplacian(surface, -1, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.multiply(cv2.Laplacian(flat, -1, borderType=cv2.BORDER_REPLICATE), free), dtype=np.float32)
+def _bend(surface: Floats, free: Floats, flat: Floats, bent: Floats) -> None:
+    """Write the Laplacian into ``flat``, and its Laplacian into ``bent`` where ``free`` is 1, else 0.
+
+    Beyond its edge the surface goes on level.
+    """
+    cv2.Laplacian(surface, -1, dst=flat, borderType=cv2.BORDER_REPLICATE)
+    cv2.Laplacian(flat, -1, dst=bent, borderType=cv2.BORDER_REPLICATE)
+    cv2.multiply(bent, free, dst=bent)
+
+
+def _window(hole: Hole, margin_px: int) -> tuple[slice, slice]:
+    """Rows and columns of the hole's box and its surroundings."""
+    left, top, width, height = cv2.boundingRect(hole.view(np.uint8))
+    rows = slice(max(top - margin_px, 0), top + height + margin_px)
+    return rows, slice(max(left - margin_px, 0), left + width + margin_px)
