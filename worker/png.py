@@ -34,7 +34,7 @@ class PngWriter:
         return b"".join([self._head, *chunks, self._body, _chunk(b"IEND", b"")])
 
 
-def _filtered(pixels: NDArray[np.uint8]) -> bytes:
+def _filtered(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Every row as its difference from the one above (filter type 2, "Up"), each led by the type byte."""
     height = pixels.shape[0]
     rows = pixels.reshape(height, -1)
@@ -42,8 +42,9 @@ def _filtered(pixels: NDArray[np.uint8]) -> bytes:
     lines[:, 0] = UP
     lines[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
-    return lines.tobytes()
+    return lines
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
