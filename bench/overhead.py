@@ -2,16 +2,25 @@
 
 Starts the real service (Redis, API, one worker), sends one request after another and sets the caller's wall time
 against the job's own account of it. Overhead is everything but ``text_encode``, ``vae_encode``, ``denoise`` and
-``vae_decode``: upload, checks, queue, decoding, paste, PNG, store, and the answer on its way back.
+``vae_decode``: upload, checks, queue, decoding, paste, PNG, store, and the answer on its way back. The worker keeps no
+encodings meanwhile: each request stands for a new photo.
+
+``--photos 1024x1024 6000x4000`` instead sets photos beside each other, in turns: JPEGs with the same small mask, so
+that the networks have the same to do. What a larger one costs more is told with decoding and PNG apart, which every
+pixel has to go through.
 """
 
 import argparse
 import io
+import os
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.machine import describe
@@ -19,76 +28,149 @@ from bench.service import running_service
 
 MODEL_PHASES = ("text_encode", "vae_encode", "denoise", "vae_decode")
 NOT_PHASES = ("total", "steps", "step_p50", "batch_mean")
+HTTP = "http (upload, checks, answer, download)"
+EVERY_PIXEL = ("decode", "png")
+"""Phases that go through the whole picture by their nature."""
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A photo and its mask, as files."""
+
+    label: str
+    photo: bytes
+    mask: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``wall`` is the caller's time in ms, ``account`` the job's timings."""
+
+    wall: float
+    account: dict[str, float]
+
+    def parts(self) -> dict[str, float]:
+        """Stretches of time that add up to the wall time, in ms."""
+        phases = {phase: spent for phase, spent in self.account.items() if phase not in NOT_PHASES}
+        return phases | {HTTP: self.wall - self.account["total"]}
 
 
 def photo_and_mask(size_px: int) -> tuple[bytes, bytes]:
     """A smooth picture with some grain (a PNG of a usual size) and a box mask over a sixth of it."""
+    box = (size_px // 4, size_px // 4, size_px * 3 // 4, size_px * 3 // 5)
+    return _file(_photo(size_px, size_px), "PNG"), _file(_mask(size_px, size_px, box), "PNG")
+
+
+def jpeg_edit(size: tuple[int, int], box: Box) -> Edit:
+    """A photo of this width and height as a camera writes it, and a mask over ``box``."""
+    width, height = size
+    photo = _file(_photo(width, height), "JPEG", quality=91)
+    return Edit(f"{width}x{height}", photo, _file(_mask(width, height, box), "PNG"))
+
+
+def _photo(width: int, height: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-    smooth = np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC)).astype(int)
-    photo = np.clip(smooth + rng.integers(-4, 5, smooth.shape), 0, 255).astype(np.uint8)
-    mask = np.zeros((size_px, size_px), np.uint8)
-    mask[size_px // 4 : size_px * 3 // 5, size_px // 4 : size_px * 3 // 4] = 255
-    return _png(photo), _png(mask)
+    coarse = Image.fromarray(rng.integers(4, 252, (8, 8, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).clip(4, 251)
+    grain: NDArray[np.uint8] = rng.integers(0, 9, smooth.shape, np.uint8)
+    return smooth + grain - np.uint8(4)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _mask(width: int, height: int, box: Box) -> NDArray[np.uint8]:
+    mask = np.zeros((height, width), np.uint8)
+    left, top, right, bottom = box
+    mask[top:bottom, left:right] = 255
+    return mask
+
+
+def _file(pixels: NDArray[np.uint8], kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def measure(url: str, size_px: int, requests: int, steps: int) -> tuple[list[float], list[dict[str, float]]]:
-    """Wall times in ms, and the timings of each job; the first request is a warm-up and not counted."""
-    photo, mask = photo_and_mask(size_px)
-    walls, accounts = [], []
+def measure(url: str, edits: Sequence[Edit], requests: int, steps: int) -> list[list[Answer]]:
+    """The answers to each edit, asked for in turns; the first turn is a warm-up and not counted."""
     with httpx.Client(base_url=url, timeout=300, trust_env=False) as client:
-        for index in range(requests + 1):
-            began = time.perf_counter()
-            answer = client.post(
-                "/v1/inpaint",
-                files={"image": photo, "mask": mask},
-                data={"seed": str(index), "num_inference_steps": str(steps)},
-                headers={"Prefer": "wait=60"},
-            )
-            job = answer.raise_for_status().json()
-            image = client.get(job["images"][0]["url"]).raise_for_status().content
-            wall = (time.perf_counter() - began) * 1000
-            assert job["mask"]["changed_outside_mask"] == 0 and image[:4] == b"\x89PNG"
-            if index:
-                walls.append(wall)
-                accounts.append(job["timings"])
-    return walls, accounts
+        turns = [[ask(client, edit, seed, steps) for edit in edits] for seed in range(requests + 1)]
+    return [list(answers) for answers in zip(*turns[1:], strict=True)]
+
+
+def ask(client: httpx.Client, edit: Edit, seed: int, steps: int) -> Answer:
+    began = time.perf_counter()
+    answer = client.post(
+        "/v1/inpaint",
+        files={"image": edit.photo, "mask": edit.mask},
+        data={"seed": str(seed), "num_inference_steps": str(steps)},
+        headers={"Prefer": "wait=60"},
+    )
+    job = answer.raise_for_status().json()
+    image = client.get(job["images"][0]["url"]).raise_for_status().content
+    wall = (time.perf_counter() - began) * 1000
+    assert job["mask"]["changed_outside_mask"] == 0 and image[:4] == b"\x89PNG"
+    return Answer(wall, job["timings"])
 
 
 def quantile(values: list[float], share: float) -> float:
     return float(np.quantile(values, share))
 
 
-def report(walls: list[float], accounts: list[dict[str, float]]) -> str:
-    model = [sum(account[phase] for phase in MODEL_PHASES) for account in accounts]
-    overhead = [wall - spent for wall, spent in zip(walls, model, strict=True)]
-    shares = [cost / wall for cost, wall in zip(overhead, walls, strict=True)]
-    outside = [wall - account["total"] for wall, account in zip(walls, accounts, strict=True)]
-    rows = [(phase, [a[phase] for a in accounts]) for phase in accounts[0] if phase not in NOT_PHASES]
-    rows += [("http (upload, checks, answer, download)", outside), ("network and VAE", model), ("overhead", overhead)]
+def report(answers: list[Answer]) -> str:
+    """Where the time of one edit went."""
+    model = [sum(answer.account[phase] for phase in MODEL_PHASES) for answer in answers]
+    overhead = [answer.wall - spent for answer, spent in zip(answers, model, strict=True)]
+    shares = [cost / answer.wall for answer, cost in zip(answers, overhead, strict=True)]
+    rows = [(part, [answer.parts()[part] for answer in answers]) for part in answers[0].parts()]
+    rows += [("network and VAE", model), ("overhead", overhead)]
     lines = [f"{'':42}{'p50 ms':>10}{'p95 ms':>10}"]
     lines += [f"{name:42}{quantile(values, 0.5):10.1f}{quantile(values, 0.95):10.1f}" for name, values in rows]
     share = f"{statistics.median(shares):.1%} of the request (p50), {quantile(shares, 0.95):.1%} (p95)"
     return "\n".join([*lines, f"overhead is {share}"])
 
 
+def comparison(labels: Sequence[str], answers: Sequence[list[Answer]]) -> str:
+    """Medians of the same edit in several photos, and how many times the first one's cost the others have."""
+    rows = [
+        (part, [statistics.median(answer.parts()[part] for answer in side) for side in answers])
+        for part in answers[0][0].parts()
+    ]
+    rows.append(("the edit, decode and PNG apart", [statistics.median(map(edit_ms, side)) for side in answers]))
+    lines = [f"{'p50 ms':42}{''.join(f'{label:>12}' for label in labels)}"]
+    lines += [f"{name:42}{''.join(f'{value:12.1f}' for value in values)}" for name, values in rows]
+    first, *others = rows[-1][1]
+    ratios = [f"{label} costs {value / first:.2f}x" for label, value in zip(labels[1:], others, strict=True)]
+    return "\n".join([*lines, f"decode and PNG apart, {', '.join(ratios)} the edit of {labels[0]}"])
+
+
+def edit_ms(answer: Answer) -> float:
+    """From the queue to the stored result, but for decoding the photo and writing the PNG."""
+    return answer.account["total"] - sum(answer.account[phase] for phase in EVERY_PIXEL)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("--size", type=int, default=512, help="side of the photo in pixels")
+    parser.add_argument("--photos", nargs="+", type=_size, help="sizes to be set beside each other, as 6000x4000")
+    parser.add_argument("--mask-box", nargs=4, type=int, default=(64, 64, 160, 160), help="left top right bottom")
     parser.add_argument("--requests", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
+    chosen = parser.parse_args()
+    os.environ["INFILL_ENCODING_BUDGET_BYTES"] = "0"
+    edits = [jpeg_edit(size, chosen.mask_box) for size in chosen.photos or ()]
+    edits = edits or [Edit(f"{chosen.size}x{chosen.size}", *photo_and_mask(chosen.size))]
     with running_service() as url:
-        walls, accounts = measure(url, arguments.size, arguments.requests, arguments.steps)
+        answers = measure(url, edits, chosen.requests, chosen.steps)
+    labels = [edit.label for edit in edits]
     print(describe())
-    print(f"{arguments.requests} requests one after another, {arguments.size} px, {arguments.steps} steps")
-    print(report(walls, accounts))
+    print(f"{chosen.requests} requests one after another, {', '.join(labels)} px, {chosen.steps} steps")
+    print(comparison(labels, answers) if chosen.photos else report(answers[0]))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
 
 
 if __name__ == "__main__":
