@@ -54,6 +54,7 @@ class DenoiseState:
     image_latents: torch.Tensor | None
     extra_channels: torch.Tensor | None
     ground: torch.Tensor | None  # what the latents are counted from, (1, C, h, w); None: from zero
+    residue: torch.Tensor | None  # what decoding the ground loses of the picture it is of, (1, 3, H, W)
     text: Conditioning
     negative_text: Conditioning | None
     guidance_scale: float
@@ -82,8 +83,8 @@ class DenoiseState:
 
     @property
     def painted(self) -> torch.Tensor:
-        """The picture's latents as they are now, (1, C, h, w)."""
-        return self.latents if self.ground is None else self.latents + self.ground
+        """The picture's latents as they are now, (1, C, h, w). Where nothing is repainted the ground is the picture."""
+        return self.latents if self.ground is None else self.latents * self.mask + self.ground
 
     def scaled_latents(self) -> torch.Tensor:
         """The latents as the network expects them at this step, (1, C, h, w)."""

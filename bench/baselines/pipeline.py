@@ -3,8 +3,9 @@
 ``StableDiffusionInpaintPipeline.__call__`` refuses the pocket model's U-Net of 33 input channels: it takes 4 or 9,
 whatever the VAE has. ``_by_its_parts`` is that call without the check and without what is not asked for here
 (callbacks, IP adapters, guidance): the pipeline's own methods in the pipeline's own order, on the whole picture at its
-full size. A network whose config says ``paints_on_fill`` is shown the filled picture, and its latents are counted from
-that picture's, as in ``worker.families.latent_diffusion``: its pictures would mean nothing else.
+full size. A network whose config says ``paints_on_fill`` is shown the filled picture, its latents are counted from that
+picture's, and what decoding loses of the fill is added again, as in ``worker.families.latent_diffusion``: its pictures
+would mean nothing else.
 """
 
 from collections.abc import Sequence
@@ -95,10 +96,17 @@ class Painter:
             inputs = torch.cat([scaled, mask, masked_latents], dim=1)  # (rows, 2 * channels + 1, height / 8, width / 8)
             noise_pred = pipeline.unet(inputs, timestep, encoder_hidden_states=text, return_dict=False)[0]
             latents = pipeline.scheduler.step(noise_pred, timestep, latents, **step_arguments, return_dict=False)[0]
-        latents = latents + masked_latents if on_fill else latents
-        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
+        if on_fill:
+            painted = self._decoded(latents * mask + masked_latents)
+            decoded = painted + masked_image - self._decoded(masked_latents)
+        else:
+            decoded = self._decoded(latents)
         pictures: list[Image.Image] = pipeline.image_processor.postprocess(decoded, output_type="pil")
         return pictures
+
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        vae = self.pipeline.vae
+        return torch.as_tensor(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
 
     def _filled(self, images: Sequence[Image.Image], masks: Sequence[Image.Image]) -> torch.Tensor:
         """(rows, 3, H, W), -1 to 1: the pictures with their holes filled smoothly."""

@@ -128,7 +128,7 @@ class LatentDiffusion(LatentSpace, ABC):
         timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
         table = self._table(parameters.scheduler, parameters.num_inference_steps, skipped, (height, width))
 
-        ground = self.ground(canvas, generator)
+        ground = self.ground(canvas)
         image_latents, start = self._image_latents(canvas, strength, soft, ground, generator)
         if ground is not None:
             image_latents, start = (None if latents is None else latents - ground for latents in (image_latents, start))
@@ -152,6 +152,7 @@ class LatentDiffusion(LatentSpace, ABC):
             image_latents=image_latents,
             extra_channels=self.shown_beside(canvas, repaint, ground, generator),
             ground=ground,
+            residue=None if ground is None else self._lost("filled", canvas),
             text=text,
             negative_text=negative_text,
             guidance_scale=parameters.guidance_scale,
@@ -188,15 +189,13 @@ class LatentDiffusion(LatentSpace, ABC):
         start = self._encoded("filled", canvas, generator) if ground is None else ground
         return self._encoded("image", canvas, generator) if needed else None, start
 
-    def ground(self, canvas: Canvas, generator: torch.Generator) -> torch.Tensor | None:
+    def ground(self, canvas: Canvas) -> torch.Tensor | None:
         """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.
 
         Such a network is shown the filled picture, not one with a grey hole, and its latents are the picture's less
-        these: one that says nothing leaves the fill as it is.
+        these: one that says nothing leaves the fill as it is, to the pixel (``DenoiseState.residue``).
         """
-        if not self.paints_on_fill:
-            return None
-        return self._encoded("filled", canvas, generator)
+        return self._settled("filled", canvas) if self.paints_on_fill else None
 
     def shown_beside(
         self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator
@@ -235,6 +234,9 @@ class LatentDiffusion(LatentSpace, ABC):
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
-        image = self.decode(torch.cat([state.painted for state in states]))  # (rows, 3, H, W)
-        pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        image = self.decode(torch.cat([state.painted for state in states])).float()  # (rows, 3, H, W)
+        residues = [state.residue for state in states if state.residue is not None]
+        if residues:
+            image = image + torch.cat(residues)
+        pixels = (image * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())

@@ -52,10 +52,23 @@ class LatentSpace:
 
     def _encoded(self, shown: Shown, canvas: Canvas, generator: torch.Generator) -> torch.Tensor:
         """Latents of one of a canvas's pictures, (1, C, h, w): each seed draws its own from the same moments."""
+        return self._drawn(self._moments(shown, canvas), generator)
+
+    def _moments(self, shown: Shown, canvas: Canvas) -> torch.Tensor:
         image, hole = canvas.digests
         key = (shown, image) if shown == "image" else (shown, image, hole)
-        moments = self.encodings.recall(key, lambda: self.moments(self._picture(shown, canvas)))
-        return self._drawn(moments, generator)
+        return self.encodings.recall(key, lambda: self.moments(self._picture(shown, canvas)))
+
+    def _settled(self, shown: Shown, canvas: Canvas) -> torch.Tensor:
+        """The likeliest latents of one of a canvas's pictures, (1, C, h, w)."""
+        return self.scaled(self._moments(shown, canvas).narrow(1, 0, self.latent_channels)).to(self.dtype)
+
+    def _lost(self, shown: Shown, canvas: Canvas) -> torch.Tensor:
+        """What a canvas's picture loses when its likeliest latents are decoded, (1, 3, H, W)."""
+        return self.encodings.recall(
+            ("lost", shown, *canvas.digests),
+            lambda: self._picture(shown, canvas) - self.decode(self._settled(shown, canvas)).float(),
+        )
 
     def _drawn(self, moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         in_doubt = moments.shape[1] > self.latent_channels

@@ -125,7 +125,7 @@ class Composer:
         the family counts so; the hole on their grid, (1, 1, h, w); what the network is shown beside, (1, C' - C, h, w).
         """
         family = self.family
-        clean, ground = family.encode(image, generator), family.ground(canvas, generator)
+        clean, ground = family.encode(image, generator), family.ground(canvas)
         repaint = (masks.latent_mask(canvas.mask, family.latent_factor) > 0).to(clean)
         beside = family.shown_beside(canvas, repaint, ground, generator)
         clean = clean if ground is None else clean - ground
