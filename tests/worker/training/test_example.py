@@ -32,7 +32,7 @@ def _mask() -> torch.Tensor:
 
 def _draw(channels: int) -> Draw:
     noise = torch.randn(2, channels, 4, 4, generator=torch.Generator().manual_seed(3))
-    return Draw(noise, torch.tensor([300, 800]), torch.tensor([True, False]))
+    return Draw(noise, torch.tensor([300, 800]), torch.tensor([True, False]), torch.zeros(2))
 
 
 def _example(space: LatentSpace, image: torch.Tensor) -> Example:
@@ -86,9 +86,9 @@ def test_one_white_pixel_opens_its_whole_cell() -> None:
     assert latent_mask(mask).nonzero().tolist() == [[0, 0, 2, 0]]
 
 
-def test_half_of_the_timesteps_are_the_last_and_a_quarter_of_known_parts_is_clean() -> None:
+def test_seven_in_ten_timesteps_are_the_last_and_a_quarter_of_known_parts_is_clean() -> None:
     draw = draw_noise((4000, 1, 1, 1), torch.Generator().manual_seed(0), 1000)
-    assert 0.46 < (draw.timestep == 999).float().mean() < 0.54
+    assert 0.66 < (draw.timestep == 999).float().mean() < 0.74
     assert 0.2 < draw.known_is_clean.float().mean() < 0.3
     assert draw.timestep.min() >= 0
     assert draw.timestep.max() == 999

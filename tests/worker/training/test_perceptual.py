@@ -1,0 +1,94 @@
+"""The perceptual loss over a linear decoder and a small random network of VGG's form."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from worker.training.corpus import Corpus
+from worker.training.example import Example
+from worker.training.latent_space import SCALING_FACTOR, LatentSpace
+from worker.training.perceptual import MARGIN_CELLS, PerceptualLoss
+from worker.training.unet import Source, UnetRecipe
+from worker.training.vgg_hed import VggHed
+
+CELLS = 4
+
+
+class LinearDecoder(nn.Module):
+    def __init__(self, space: LatentSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.space.decode(latents * SCALING_FACTOR)
+
+
+@dataclass(frozen=True)
+class Scene:
+    look: PerceptualLoss
+    example: Example
+
+    @property
+    def right(self) -> Tensor:
+        """The answer that leaves nothing to be wished for: v of a last timestep."""
+        return self.example.target
+
+
+@pytest.fixture
+def scene(corpus: Corpus, space: LatentSpace) -> Scene:
+    source = Source.of(corpus, space, UnetRecipe(tint_share=1.0))  # tinted examples are at the last timestep
+    example, _ = source.draw(0, 3, 64)
+    torch.manual_seed(0)
+    widths = (3, 8, 8)
+    blocks = [
+        [(torch.randn(out, into, 3, 3) / (3 * into**0.5), torch.zeros(out))] for into, out in itertools.pairwise(widths)
+    ]
+    eyes = VggHed(blocks, [torch.ones(1, 8, 1, 1)] * 2)
+    return Scene(PerceptualLoss(LinearDecoder(space), source.law, eyes, CELLS), example)
+
+
+def test_the_right_answer_looks_closer_to_the_picture_than_none(scene: Scene) -> None:
+    none = torch.zeros_like(scene.right)
+    assert scene.look(scene.example, scene.right) < 0.5 * scene.look(scene.example, none)
+
+
+def test_a_network_that_says_nothing_leaves_the_fill_as_it_is(scene: Scene) -> None:
+    painted, _ = scene.look._window(scene.example, torch.zeros_like(scene.right), 0)
+    top, left = scene.look._place(scene.example, scene.right.shape[1], 0)
+    inner = (slice(0, 1), slice(None), slice(8 * top, 8 * (top + CELLS)), slice(8 * left, 8 * (left + CELLS)))
+    assert torch.equal(painted, scene.example.shown[inner])
+
+
+def test_at_every_timestep_the_right_answer_leaves_nothing_to_be_wished_for(
+    scene: Scene, corpus: Corpus, space: LatentSpace
+) -> None:
+    source = Source.of(corpus, space, UnetRecipe(tint_share=0.0))
+    example, _ = source.draw(1, 8, 64)
+    change = scene.look._change_of_latents(example, example.target)
+    assert (example.timestep < 999).any()
+    torch.testing.assert_close(change, space.encode(example.image) - space.encode(example.shown), atol=1e-4, rtol=0)
+
+
+def test_the_answer_is_judged_in_the_window_and_what_the_decoder_sees_of_its_surroundings(scene: Scene) -> None:
+    answer = torch.zeros_like(scene.right).requires_grad_()
+    torch.autograd.backward(scene.look(scene.example, answer))
+    assert answer.grad is not None
+    for row in range(3):
+        judged = answer.grad[row].abs().sum(0).nonzero()
+        assert len(judged)
+        extent = judged.amax(0) - judged.amin(0) + 1
+        assert extent.max() <= CELLS + 2 * MARGIN_CELLS
+
+
+def test_a_window_holds_some_of_the_hole_wherever_it_is_drawn(scene: Scene) -> None:
+    for share in (0.0, 0.5, 0.999):
+        scene.example.place[:] = share
+        for row in range(3):
+            top, left = scene.look._place(scene.example, scene.right.shape[1], row)
+            hole = scene.example.hole[row, :, 8 * top : 8 * (top + CELLS), 8 * left : 8 * (left + CELLS)]
+            assert hole.any()

@@ -1,0 +1,80 @@
+"""A loss in pixels, for how a filled hole looks: through the decoder, on the fill, in the eyes of a frozen VGG.
+
+The squared error of latents asks for the mean of all that could fill a hole, and that is a blur. Distances of features
+ask for edges that go on and for a texture of the right kind (Johnson et al. 2016; Zhang et al. 2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worker.training.example import Example, NoiseLaw
+from worker.training.latent_space import CELL_PX, SCALING_FACTOR
+from worker.training.vgg_hed import VggHed
+
+MARGIN_CELLS = 2
+"""Decoded around a window, for what the decoder's convolutions see of it."""
+
+
+@dataclass(frozen=True)
+class PerceptualLoss:
+    """Looks at one square window of each picture, drawn with the example."""
+
+    decoder: nn.Module
+    law: NoiseLaw
+    eyes: VggHed
+    window_cells: int = 8
+
+    def __call__(self, example: Example, output: Tensor) -> Tensor:
+        """The distance of what the network would paint from the picture, mean over the rows."""
+        change = self._change_of_latents(example, output)
+        found = [self._window(example, change, row) for row in range(len(output))]
+        painted, wanted = (torch.cat(parts) for parts in zip(*found, strict=True))
+        with torch.no_grad():
+            seen = self.eyes.features(wanted)
+        return self.eyes.distance(self.eyes.features(painted), seen).mean()
+
+    def _change_of_latents(self, example: Example, output: Tensor) -> Tensor:
+        """What the network thinks the latents are, counted from the fill's: x0 of the noised ones and v in the cells
+        of the hole, nothing in the others, (B, C, h, w)."""
+        channels = output.shape[1]
+        alpha_bar = self.law.alphas_bar[example.timestep].view(-1, 1, 1, 1)
+        noised, cells = example.sample[:, :channels], example.sample[:, channels : channels + 1]
+        return (alpha_bar.sqrt() * noised - (1 - alpha_bar).sqrt() * output) * cells
+
+    def _window(self, example: Example, change: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """What is painted and what should be, (1, 3, S, S) each: the hole from the network, the rest as it was."""
+        top, left = self._place(example, change.shape[1], row)
+        inner = (slice(row, row + 1), slice(None), *(_pixels(start, self.window_cells) for start in (top, left)))
+        image, shown, hole = (part[inner] for part in (example.image, example.shown, example.hole))
+        painted = shown + self._decoded(example, change, row, top, left)
+        return torch.where(hole > 0, painted.clamp(-1, 1), image), image
+
+    def _place(self, example: Example, channels: int, row: int) -> tuple[int, int]:
+        """Top and left cell of the window: the more of the hole one holds, the likelier it is."""
+        cells = example.sample[row, channels : channels + 1]
+        held = F.avg_pool2d(cells, self.window_cells, stride=1)[0]
+        reached = held.flatten().cumsum(0)
+        place = int(torch.searchsorted(reached, example.place[row] * reached[-1], right=True))
+        top, left = divmod(min(place, held.numel() - 1), held.shape[1])
+        return top, left
+
+    def _decoded(self, example: Example, change: Tensor, row: int, top: int, left: int) -> Tensor:
+        """What the change of the latents changes in the decoded picture, (1, 3, S, S)."""
+        height, width = change.shape[2:]
+        size = self.window_cells + 2 * MARGIN_CELLS
+        first = [max(min(start - MARGIN_CELLS, end - size), 0) for start, end in ((top, height), (left, width))]
+        outer = (slice(row, row + 1), slice(None), *(slice(start, start + size) for start in first))
+        ground = example.sample[:, -change.shape[1] :][outer]
+        pair = torch.cat([ground + change[outer], ground]) / SCALING_FACTOR
+        after, before = self.decoder(pair).split(1)
+        offsets = (start - begun for start, begun in zip((top, left), first, strict=True))
+        return (after - before)[(..., *(_pixels(offset, self.window_cells) for offset in offsets))]
+
+
+def _pixels(start_cell: int, cells: int) -> slice:
+    return slice(start_cell * CELL_PX, (start_cell + cells) * CELL_PX)
