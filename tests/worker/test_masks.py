@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from worker import masks
@@ -22,6 +23,14 @@ def test_feathering_softens_the_edge_and_nothing_beyond_its_radius() -> None:
     assert feathered[30, 30] == 255
     assert feathered[:14].max() == 0
     assert (np.diff(feathered[30, 5:31].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize(("value", "soft"), [(0, False), (1, True), (128, True), (254, True), (255, False)])
+def test_one_pixel_between_black_and_white_makes_a_mask_soft(value: int, soft: bool) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:20, 10:20] = 255
+    mask[30, 50] = value
+    assert masks.is_soft(mask) is soft
 
 
 def test_feathering_never_makes_a_mask_vanish() -> None:
