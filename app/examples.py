@@ -59,7 +59,7 @@ QUEUED: dict[str, Any] = JOB | {
     "status": "queued",
     "attempt": 0,
     "queue_position": 3,
-    "progress": {"step": 0, "steps": 20, "eta_ms": None},
+    "progress": {"step": 0, "steps": 20, "eta_ms": 3260.5},
     "mask": JOB["mask"] | {"changed_outside_mask": None},
     "images": [],
     "timings": None,

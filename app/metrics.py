@@ -56,6 +56,7 @@ class QueueGauges(Collector):
         try:
             depth, workers = self.queue.depth(), self.queue.store.workers()
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
+            cost_s = self.queue.outlook.cost_s()
         except RedisError:
             yield GaugeMetricFamily("infill_store_up", "Whether Redis answers", 0)
             return
@@ -63,6 +64,10 @@ class QueueGauges(Collector):
         yield GaugeMetricFamily("infill_store_memory_ratio", "Share of Redis' maxmemory in use", share)
         yield GaugeMetricFamily("infill_queue_depth", "Jobs that wait", depth)
         yield GaugeMetricFamily("infill_queue_drain_rate", "Jobs that end a second", rate)
+        cost = GaugeMetricFamily("infill_queue_cost_seconds", "What all waiting jobs are predicted to cost", labels=[])
+        if cost_s is not None:
+            cost.add_metric([], cost_s)
+        yield cost
         yield GaugeMetricFamily("infill_workers", "Workers that are alive", len(workers))
         loaded = GaugeMetricFamily("infill_model_workers", "Living workers that have the model", labels=["model"])
         for model, names in workers_by_model(self.catalog, workers).items():

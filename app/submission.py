@@ -22,6 +22,7 @@ from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
 from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
+from jobs.work import Work, work_of
 
 FILES = {"image", "mask"}
 ABOUT_THE_CALL = {"on_disconnect"}
@@ -121,9 +122,9 @@ async def submit(
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
-    mask = await anyio.to_thread.run_sync(_decode, service.settings, files, parameters, limiter=service.decoders)
+    mask, work = await anyio.to_thread.run_sync(_decode, service, files, parameters, limiter=service.decoders)
     return await anyio.to_thread.run_sync(
-        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller
+        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work
     )
 
 
@@ -145,6 +146,9 @@ def _before_decoding(
     return None
 
 
-def _decode(settings: ApiSettings, files: Files, parameters: InpaintParameters) -> SettledMask:
-    size = check_image(files.image, settings.max_pixels)
-    return settle_mask(files.mask, parameters.mask_mode, size, settings.max_pixels)
+def _decode(service: Service, files: Files, parameters: InpaintParameters) -> tuple[SettledMask, Work]:
+    """The mask, and what the request will ask of a network."""
+    max_pixels = service.settings.max_pixels
+    size = check_image(files.image, max_pixels)
+    mask = settle_mask(files.mask, parameters.mask_mode, size, max_pixels)
+    return mask, work_of(parameters, service.catalog.model(parameters.model), size, mask.report.bbox)

@@ -64,13 +64,15 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
     status = STATUS.get(job.get_status(refresh=False), JobStatus.QUEUED)
     report = job_report(job) if status is JobStatus.SUCCEEDED else None
     progress = queue.store.progress(job_id)
+    waits = status is JobStatus.QUEUED
+    eta_ms = queue.outlook.eta_ms(job_id) if waits else progress.get("eta_ms")
     return JobView(
         id=job_id,
         status=status,
         model=parameters.model,
         attempt=int(progress.get("attempt", 0)),
-        queue_position=queue.position(job_id) if status is JobStatus.QUEUED else None,
-        progress=_progress(parameters, progress, report),
+        queue_position=queue.position(job_id) if waits else None,
+        progress=_progress(parameters, progress, report, eta_ms),
         seeds=seeds_of(parameters),
         mask=report.mask if report else uploaded_mask,
         images=image_links(job_id, report),
@@ -114,13 +116,15 @@ def image_links(job_id: str, report: JobReport | None) -> list[ImageLink]:
     ]
 
 
-def _progress(parameters: InpaintParameters, progress: dict[str, float], report: JobReport | None) -> Progress:
+def _progress(
+    parameters: InpaintParameters, progress: dict[str, float], report: JobReport | None, eta_ms: float | None
+) -> Progress:
     if report:
         return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
     return Progress(
         step=int(progress.get("step", 0)),
         steps=int(progress.get("steps", parameters.num_inference_steps)),
-        eta_ms=progress.get("eta_ms"),
+        eta_ms=eta_ms,
     )
 
 

@@ -28,6 +28,11 @@ def caller(job_id: str) -> str:
     return f"infill:{job_id}:caller"
 
 
+def work(job_id: str) -> str:
+    """What the job asks of a network, as JSON (``jobs/work.py``): what it will cost is computed from it."""
+    return f"infill:{job_id}:work"
+
+
 def result(job_id: str, index: int) -> str:
     """Result image ``index`` as encoded."""
     return f"infill:{job_id}:result:{index}"
@@ -51,6 +56,11 @@ def idempotency(key_digest: str) -> str:
 def widths(source: str) -> str:
     """The widths of the layers of a model from ``source``, as JSON; written by the workers that have it loaded."""
     return f"infill:widths:{source}"
+
+
+def pace(worker_name: str) -> str:
+    """How fast a living worker is, as JSON (``jobs/pace.py``); expires with its lease."""
+    return f"infill:pace:{worker_name}"
 
 
 def presence(worker_name: str) -> str:

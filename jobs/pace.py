@@ -15,6 +15,19 @@ class Published(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Cost(Published):
+    """A job's cost in seconds: ``share_s`` of the device's time in full batches, and ``alone_s`` with nobody beside it.
+
+    Alone it lasts longer than its share where a pass of few rows takes as long as one of many.
+    """
+
+    share_s: float = Field(ge=0)
+    alone_s: float = Field(ge=0)
+
+    def times(self, factor: float) -> "Cost":
+        return Cost(share_s=self.share_s * factor, alone_s=self.alone_s * factor)
+
+
 class Pace(Published):
     """A model's pace on a canvas of one size, in seconds."""
 
@@ -27,6 +40,18 @@ class Pace(Published):
     def batch_s(self, rows: int) -> float:
         """A forward pass of so many rows."""
         return max(self.pass_s, rows * self.row_s)
+
+
+class WorkerPace(Published):
+    """What a living worker says at every heartbeat of how fast it is, and of what it still has to do."""
+
+    seats: int = Field(ge=1)
+    slowness: float = Field(1.0, gt=0, description="Time its work has taken lately, over the time that was predicted.")
+    models: dict[str, list[Pace]] = Field(description="The paces of each model that it has measured.")
+    left: list[Cost] = Field(description="What is left of each job in its seats, before slowness.")
+
+    def __contains__(self, model: str) -> bool:
+        return bool(self.models.get(model))
 
 
 def pace_at(measured: Sequence[Pace], area_px: int) -> Pace:

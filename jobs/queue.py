@@ -17,9 +17,11 @@ from rq.utils import now, utcformat
 from jobs import keys
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
 from jobs.fairness import first_overtaken
+from jobs.outlook import Outlook
 from jobs.schema import InpaintParameters, MaskReport
 from jobs.settings import QueueSettings
-from jobs.store import Store
+from jobs.store import Store, share_in_use
+from jobs.work import Work
 
 JOB_FUNCTION = "infill.inpaint"
 """The only function name a worker accepts. It is never imported: the worker runs the job itself."""
@@ -49,6 +51,7 @@ class JobQueue:
         self.settings = settings
         self.store = Store(connection, settings)
         self.rq = Queue(settings.queue_name, connection=connection, serializer=JSONSerializer)
+        self.outlook = Outlook(connection, self.rq.key)
 
     def submit(
         self,
@@ -58,8 +61,11 @@ class JobQueue:
         mask: bytes,
         idempotency: Idempotency | None = None,
         caller: str = "",
+        work: Work | None = None,
     ) -> Submitted:
         """Accept one job, or raise. Callers take turns (``jobs/fairness.py``); "" stands for all that gave no key.
+
+        ``work`` is what the job will ask of a network; without it nothing is foretold of it and of those behind it.
 
         The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
         the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
@@ -76,7 +82,7 @@ class JobQueue:
         job = self._new_job(parameters, mask_report)
         try:
             self.store.put_inputs(job.id, image, mask)
-            submitted = self._enqueue(job, idempotency, caller)
+            submitted = self._enqueue(job, idempotency, caller, work)
         except Exception:
             with suppress(Exception):
                 self.store.drop_inputs(job.id)
@@ -106,16 +112,20 @@ class JobQueue:
 
     def check_room(self) -> None:
         """Raise QueueFull or StoreFull if a job could not be taken now; ``submit`` asks again, exactly."""
-        if self.store.memory_share() > self.settings.memory_share:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.info("memory")
+            pipeline.llen(self.rq.key)
+            memory, depth = pipeline.execute()
+        if share_in_use(memory) > self.settings.memory_share:
             raise StoreFull("Redis is nearly full; pictures expire with time.", self.retry_after_s())
-        self._check_depth(self.depth())
+        self._check_depth(depth)
 
     def _check_depth(self, depth: int) -> None:
         limit = self.settings.queue_limit
         if depth >= limit:
             raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
 
-    def _enqueue(self, job: Job, idempotency: Idempotency | None, caller: str) -> Submitted:
+    def _enqueue(self, job: Job, idempotency: Idempotency | None, caller: str, work: Work | None) -> Submitted:
         idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
         watched = [self.rq.key, job.key, *([idempotency_key] if idempotency_key else [])]
         while True:
@@ -136,6 +146,8 @@ class JobQueue:
                     self.rq.enqueue_job(job, pipeline=pipeline)
                     if caller:
                         pipeline.set(keys.caller(job.id), caller, ex=self.settings.input_ttl_s)
+                    if work:
+                        pipeline.set(keys.work(job.id), work.model_dump_json(), ex=self.settings.input_ttl_s)
                     if overtaken:
                         pipeline.lrem(self.rq.key, -1, job.id)
                         pipeline.linsert(self.rq.key, "BEFORE", overtaken, job.id)
@@ -205,9 +217,16 @@ class JobQueue:
         return cast("int | None", self.connection.lpos(self.rq.key, job_id))
 
     def retry_after_s(self) -> int:
-        """Seconds until the queue is likely to have drained, from the measured drain rate; 1 to 60."""
-        rate = self.store.drain_rate()
-        return min(60, max(1, math.ceil(self.depth() / rate))) if rate else 5
+        """Seconds after which a refused caller does well to come again; 1 to 60.
+
+        Half of the waiting jobs are then predicted to have been taken up. Where their cost is not known: the queue has
+        drained at the measured rate.
+        """
+        wait_s = self.outlook.room_s()
+        if wait_s is None:
+            rate = self.store.drain_rate()
+            wait_s = self.depth() / rate if rate else 5
+        return min(60, max(1, math.ceil(wait_s)))
 
 
 def _replay(earlier: bytes, idempotency: Idempotency) -> Submitted:

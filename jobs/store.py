@@ -13,6 +13,7 @@ from redis import Redis
 
 from jobs import keys
 from jobs.lora_layers import Width
+from jobs.pace import WorkerPace
 from jobs.schema import WorkerPresence
 from jobs.settings import QueueSettings
 
@@ -72,7 +73,7 @@ class Store:
     def note_end(self, job_id: str) -> None:
         """A job has ended: forget its inputs, count it for the drain rate, wake whoever waits for it."""
         with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.caller(job_id))
+            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.caller(job_id), keys.work(job_id))
             pipeline.lpush(keys.ENDED, time.time())
             pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
             pipeline.publish(keys.ENDS, job_id)
@@ -100,16 +101,25 @@ class Store:
 
     # ---- workers
 
-    def announce(self, presence: WorkerPresence, lease_s: int) -> None:
+    def announce(self, presence: WorkerPresence, lease_s: int, pace: WorkerPace | None = None) -> None:
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.sadd(keys.WORKERS, presence.name)
             pipeline.set(keys.presence(presence.name), presence.model_dump_json(), ex=lease_s)
+            if pace:
+                self.write_pace(pipeline, presence.name, pace, lease_s)
             pipeline.execute()
+
+    def write_pace(self, pipeline: Any, worker_name: str, pace: WorkerPace, lease_s: int) -> None:
+        """Queue word of a worker's pace on ``pipeline``.
+
+        It is no part of the presence, which readers of an earlier version would then refuse.
+        """
+        pipeline.set(keys.pace(worker_name), pace.model_dump_json(), ex=lease_s)
 
     def withdraw(self, worker_name: str) -> None:
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.srem(keys.WORKERS, worker_name)
-            pipeline.delete(keys.presence(worker_name))
+            pipeline.delete(keys.presence(worker_name), keys.pace(worker_name))
             pipeline.execute()
 
     def workers(self) -> list[WorkerPresence]:
@@ -145,9 +155,13 @@ class Store:
 
     def memory_share(self) -> float:
         """Share of Redis' ``maxmemory`` in use; 0 where Redis has no limit."""
-        info = self.connection.info("memory")
-        limit = int(info.get("maxmemory", 0))
-        return int(info["used_memory"]) / limit if limit else 0.0
+        return share_in_use(self.connection.info("memory"))
+
+
+def share_in_use(memory: Mapping[str, Any]) -> float:
+    """From the section ``memory`` of Redis' INFO."""
+    limit = int(memory.get("maxmemory", 0))
+    return int(memory["used_memory"]) / limit if limit else 0.0
 
 
 def _execute_pixels(pipeline: Any) -> None:

@@ -1,11 +1,12 @@
 """What a job asks of a network, and what that costs at a worker's pace."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from pydantic import Field
 
 from jobs.catalog import ModelEntry
-from jobs.pace import Pace, Published, pace_at
+from jobs.pace import Cost, Pace, Published, WorkerPace, pace_at
 from jobs.regions import Box, plan_region
 from jobs.schedulers import network_calls
 from jobs.schema import InpaintParameters
@@ -19,19 +20,6 @@ class Work(Published):
     calls: int = Field(ge=1, description="Network calls for each image.")
     rows: int = Field(ge=1, description="Rows of each of them, over all images.")
     images: int = Field(ge=1)
-
-
-class Cost(Published):
-    """A job's cost in seconds: ``share_s`` of the device's time in full batches, and ``alone_s`` with nobody beside it.
-
-    Alone it lasts longer than its share where a pass of few rows takes as long as one of many.
-    """
-
-    share_s: float = Field(ge=0)
-    alone_s: float = Field(ge=0)
-
-    def times(self, factor: float) -> "Cost":
-        return Cost(share_s=self.share_s * factor, alone_s=self.alone_s * factor)
 
 
 def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Work:
@@ -82,3 +70,14 @@ def cost_of(work: Work, measured: Sequence[Pace], share_done: float = 0.0, aroun
         share_s=calls * work.rows * pace.row_s + around_s,
         alone_s=calls * pace.batch_s(work.rows) + around_s,
     )
+
+
+def expected(work: Work, workers: Sequence[WorkerPace]) -> Cost | None:
+    """What work costs on the average worker that has run its model; None if none has."""
+    costs = [
+        cost_of(work, worker.models[work.model]).times(worker.slowness) for worker in workers if work.model in worker
+    ]
+    if not costs:
+        return None
+    shares, alone = [cost.share_s for cost in costs], [cost.alone_s for cost in costs]
+    return Cost(share_s=fmean(shares), alone_s=fmean(alone))

@@ -1,12 +1,14 @@
 """What surrounds a job in this worker: its task, bytes, progress and report, and word that the worker lives."""
 
 import time
+from typing import Any
 
 from rq.job import Job
 from rq.utils import now
 
 from jobs.catalog import Catalog
 from jobs.errors import ModelUnavailable, Undecodable
+from jobs.pace import WorkerPace
 from jobs.queue import JOB_FUNCTION, parameters_of
 from jobs.schema import JobReport, WorkerPresence
 from jobs.store import Store
@@ -15,6 +17,9 @@ from worker.session import Session
 from worker.settings import WorkerSettings
 from worker.stopwatch import Stopwatch
 from worker.task import Task
+
+PACE_S = 0.5
+"""How often a busy worker says what is left of its jobs."""
 
 
 class Desk:
@@ -28,6 +33,7 @@ class Desk:
         self.settings = settings
         self.metrics = WorkerMetrics()
         self._widths_told: set[str] = set()
+        self._pace_told_at = 0.0
 
     def begin(self, job: Job) -> Task:
         """Start a job that RQ has just handed over. Raises JobFailure, or ValidationError for a foreign record."""
@@ -41,10 +47,17 @@ class Desk:
         task.deadline = time.monotonic() + float(job.timeout or self.settings.job_deadline_s)
         task.stopwatch.enter("fetch")
         image, mask = self.store.inputs(job.id)
+        tasks = [*self.session.tasks, task]
         with self.store.connection.pipeline(transaction=False) as pipeline:
             self.store.write_progress(
-                pipeline, job.id, attempt=self._attempt(job), step=0, steps=parameters.num_inference_steps
+                pipeline,
+                job.id,
+                attempt=self._attempt(job),
+                step=0,
+                steps=parameters.num_inference_steps,
+                **self._eta(task, tasks),
             )
+            self._tell_pace(pipeline, tasks)
             pipeline.execute()
         self.session.take(task, image, mask)
         return task
@@ -60,11 +73,27 @@ class Desk:
         with self.store.connection.pipeline(transaction=False) as pipeline:
             for task in moved:
                 task.published = task.step
-                progress = {"step": task.step, "steps": task.steps, "eta_ms": task.eta_ms}
-                self.store.write_progress(pipeline, task.job_id, **progress)
+                self.store.write_progress(
+                    pipeline, task.job_id, step=task.step, steps=task.steps, **self._eta(task, tasks)
+                )
+            if time.monotonic() - self._pace_told_at > PACE_S:
+                self._tell_pace(pipeline, tasks)
             pipeline.execute()
         self.tell_widths()
         return self.store.canceled([task.job_id for task in tasks])
+
+    def _eta(self, task: Task, tasks: list[Task]) -> dict[str, float]:
+        """The field of the progress: by the job's own steps, once there are two; before that as predicted."""
+        eta_ms = task.eta_ms or self.session.rates.eta_ms(task, tasks)
+        return {} if eta_ms is None else {"eta_ms": eta_ms}
+
+    def _tell_pace(self, pipeline: Any, tasks: list[Task]) -> None:
+        """What is left of the jobs here, more often than at every heartbeat: others wait for their end."""
+        self.store.write_pace(pipeline, self.name, self._pace(tasks), self.settings.lease_s)
+        self._pace_told_at = time.monotonic()
+
+    def _pace(self, tasks: list[Task]) -> WorkerPace:
+        return self.session.rates.pace(self.settings.seats, tasks)
 
     def tell_widths(self) -> None:
         """Make known what adapters must fit, for models that have been loaded since; on the engine's thread."""
@@ -104,7 +133,9 @@ class Desk:
             device_memory_bytes=engine.device_memory_bytes(),
             last_beat_at=now(),
         )
-        self.store.announce(presence, self.settings.lease_s)
+        pace = self._pace(self.session.tasks)
+        self.store.announce(presence, self.settings.lease_s, pace)
+        self.metrics.slowness.set(pace.slowness)
         self.store.keep_widths([self.catalog.model(name).source for name in list(self._widths_told)])
         self.metrics.seats_taken.set(len(job_ids))
 

@@ -37,6 +37,9 @@ class WorkerMetrics:
             "infill_jobs_ended", "Jobs this worker ended, by outcome or error code", ["outcome"], registry=self.registry
         )
         self.adapter_bytes = Gauge("infill_adapter_bytes", "Bytes of the loaded LoRA adapters", registry=self.registry)
+        self.slowness = Gauge(
+            "infill_slowness", "Time that the work has taken lately, over the time predicted", registry=self.registry
+        )
         self.seats_taken = Gauge("infill_seats_taken", "Jobs in the running batch", registry=self.registry)
 
     def succeeded(self, report: JobReport, model: str) -> None:

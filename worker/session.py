@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.engine import Engine
+from worker.rates import Rates
 from worker.state import DenoiseState
 from worker.task import Task
 
@@ -35,12 +36,18 @@ class Session:
         self, engine: Engine, codec_threads: int, ready: Callable[[str, Collection[str]], bool] | None = None
     ) -> None:
         self.engine = engine
+        self.rates = Rates(engine)
         self.codec = ThreadPoolExecutor(codec_threads, thread_name_prefix="codec")
         self.opening: dict[Task, Future[Any]] = {}
         self.running: list[Task] = []
         self.closing: dict[Task, Future[Any]] = {}
         self.waiting: Waiting | None = None
         self._ready = ready or (lambda *_: True)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All that are here; can be asked for on any thread."""
+        return list(dict.fromkeys([*self.opening, *self.running, *self.closing]))
 
     def take(self, task: Task, image: bytes | None, mask: bytes | None) -> None:
         """Begin a task."""
@@ -64,14 +71,17 @@ class Session:
         if not self.running:
             pending = [future for future in (*self.opening.values(), *self.closing.values()) if not future.done()]
             wait(pending, IDLE_WAIT_S, return_when=FIRST_COMPLETED)
+        self.rates.begin()
         for task, opened in [(task, opened) for task, opened in self.opening.items() if opened.done()]:
             if opened.exception() or self._may_start(task):
+                self.rates.begin()  # a load is no work
                 del self.opening[task]
                 self._prepare(task, opened)
                 break
         self._note(self.engine.step())
         if stepped_out := [task for task in self.running if task.stepped_out]:
             self._finish(stepped_out[0])
+        self.rates.end()
         for task, future in _take_done(self.closing):
             task.outcome = future.exception() or future.result()  # type: ignore[assignment]
 
@@ -98,10 +108,13 @@ class Session:
             self.engine.wear(model, adapters)
             self.engine.join(task.prepare(canvas, model, adapters))
             self.running.append(task)
+            self.rates.prepared_or_finished(task)
         except Exception as error:
             task.fail(error)
 
     def _note(self, batch: list[DenoiseState]) -> None:
+        if batch:
+            self.rates.stepped(batch)
         stepped = {id(state) for state in batch}
         for task in self.running:
             if any(id(state) in stepped for state in task.states):
@@ -114,6 +127,7 @@ class Session:
             if error := task.failure():
                 raise error
             self.closing[task] = self.codec.submit(task.close, task.finish())
+            self.rates.prepared_or_finished(task)
         except Exception as error:
             task.fail(error)
 

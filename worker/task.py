@@ -31,6 +31,7 @@ class Task:
     stopwatch: Stopwatch
     deadline: float = math.inf  # on the monotonic clock
     published: int = 0  # the step last made known
+    area_px: int = 0  # of the canvas; 0 until it has been opened
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     outcome: JobReport | Exception | None = None
@@ -62,6 +63,7 @@ class Task:
         self.bbox = box
         self.soft = masks.is_soft(self.mask)
         self.region = plan_region(self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides)
+        self.area_px = self.region.canvas[0] * self.region.canvas[1]
         image = regions.cut(self.picture.rgb, self.region)
         mask = regions.cut(self.mask, self.region)
         if not self.soft:  # shrinking greys the edge; a black and white mask stays one

@@ -8,10 +8,12 @@ from redis import Redis
 
 from app.settings import ApiSettings
 from jobs import keys
+from jobs.pace import Pace, WorkerPace
 from tests.app.conftest import files, serve, submit
 from tests.app.pictures import encoded, photo
 from tests.app.settling import Settler, inputs_of, our_keys
 from tests.app.test_errors import assert_problem
+from tests.jobs.test_store import presence
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +40,23 @@ async def test_retry_after_is_computed_from_the_measured_drain_rate(redis_url: s
         settler.queue.connection.lpush(keys.ENDED, *(now - age for age in range(20, 0, -2)))
         retry_after_s = int((await submit(client)).headers["Retry-After"])
     assert 7 <= retry_after_s <= 10  # 4 jobs at 10 in 20 s
+
+
+async def test_retry_after_and_etas_are_foretold_from_what_the_waiting_jobs_cost(
+    redis_url: str, settler: Settler
+) -> None:
+    pace = Pace(area_px=256 * 256, pass_s=0.5, row_s=0.5, around_s=0.0)
+    told = WorkerPace(seats=1, models={"pocket": [pace]}, left=[])
+    settler.queue.store.announce(presence("w"), 60, told)
+    etas_s = []
+    async with serve(ApiSettings(redis_url=redis_url, queue_limit=3)) as client:
+        for steps in (10, 20, 4):
+            job = (await submit(client, num_inference_steps=steps, strength=1.0)).json()
+            etas_s.append(job["progress"]["eta_ms"] / 1000)
+        response = await submit(client)
+    assert etas_s == pytest.approx([5, 15, 17], abs=0.3)
+    assert_problem(response, 429, "queue_full")
+    assert response.headers["Retry-After"] == "5"  # the second of three is then taken up
 
 
 async def test_a_store_above_its_share_is_full(redis_url: str, connection: Redis) -> None:

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from jobs import keys
 from jobs.queue import parameters_of
 from tests.app.conftest import files, submit
 from tests.app.pictures import BOX, SIZE, encoded, photo
@@ -32,7 +33,8 @@ async def test_the_job_carries_parameters_and_no_pixels(
     assert parameters_of(job).prompt == "a red ball"
     assert job.description == "inpaint"
     assert {"prompt", "seed", "scheduler"} <= set(job.kwargs)
-    assert our_keys(connection) == {*inputs_of(job_id), f"rq:job:{job_id}", "rq:queue:inpaint"}
+    stored = {*inputs_of(job_id), keys.work(job_id), f"rq:job:{job_id}", "rq:queue:inpaint"}
+    assert our_keys(connection) == stored
 
 
 async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient, settler: Settler) -> None:

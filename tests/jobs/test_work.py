@@ -74,14 +74,14 @@ def test_a_network_that_is_told_its_guidance_makes_no_second_row() -> None:
 
 def test_in_full_batches_a_job_costs_its_rows_and_alone_its_passes() -> None:
     cost = cost_of(work(), PACE)
-    assert (cost.share_s, cost.alone_s) == (pytest.approx(20 * 0.05 + 0.2), pytest.approx(20 * 0.1 + 0.2))
+    assert (cost.share_s, cost.alone_s) == pytest.approx((20 * 0.05 + 0.2, 20 * 0.1 + 0.2))
     eight = cost_of(work(n=8), PACE)
     assert eight.share_s == eight.alone_s == pytest.approx(20 * 8 * 0.05 + 8 * 0.2)
 
 
 def test_what_is_done_no_longer_costs() -> None:
     left = cost_of(work(), PACE, share_done=0.75, around=0.5)
-    assert (left.share_s, left.alone_s) == (pytest.approx(5 * 0.05 + 0.1), pytest.approx(5 * 0.1 + 0.1))
+    assert (left.share_s, left.alone_s) == pytest.approx((5 * 0.05 + 0.1, 5 * 0.1 + 0.1))
 
 
 def test_a_larger_canvas_costs_more() -> None:

@@ -1,0 +1,79 @@
+"""What a worker says of its pace: corrected by how long its work takes, with what is left of its jobs."""
+
+import pytest
+
+from jobs.pace import Pace
+from tests.worker.test_profile import on_device
+from tests.worker.test_promises import STEPS, task, uploads
+from worker.engine import Engine
+from worker.session import Session
+from worker.task import Task
+
+AREA_PX = 64 * 64
+
+
+def session_on(pass_s: float, predicted_s: float, around_s: float = 0.0) -> Session:
+    """A device that takes ``pass_s`` for a pass, of which a profile said ``predicted_s``."""
+    model, _ = on_device(pass_s, 0.0)
+    paces = [Pace(area_px=AREA_PX, pass_s=predicted_s, row_s=predicted_s / 4, around_s=around_s)]
+    return Session(Engine({"tiny": model}, max_rows=8, paces={"tiny": paces}), codec_threads=1)
+
+
+def run(session: Session, *tasks: Task) -> None:
+    for one in tasks:
+        session.take(one, *uploads())
+    session.run(list(tasks))
+
+
+def test_a_worker_begins_with_what_the_profile_said() -> None:
+    session = session_on(0.0, 0.01)
+    assert session.rates.slowness == 1
+    session.turn()
+    assert session.rates.slowness == 1  # nothing was done
+    session.shutdown()
+
+
+@pytest.mark.parametrize("predicted_s", [0.05, 0.4])
+def test_slowness_goes_by_how_long_the_work_takes(predicted_s: float) -> None:
+    session = session_on(0.2, predicted_s)
+    run(session, *(task("sd", seed, num_inference_steps=20) for seed in range(1, 3)))
+    session.shutdown()
+    slowness = session.rates.slowness
+    assert slowness > 1.5 if predicted_s < 0.2 else slowness < 0.9
+
+
+def test_what_is_left_of_a_job_falls_with_its_steps_and_is_gone_with_it() -> None:
+    session = session_on(0.0, 0.1, around_s=1.0)
+    one = task("sd", 1, guidance_scale=3.0)
+    session.take(one, *uploads())
+    told = []
+    while one.outcome is None:
+        (left,) = session.rates.pace(8, session.tasks).left
+        told.append(left)
+        session.turn()
+    session.shutdown()
+    shares = [left.share_s for left in told]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == pytest.approx(STEPS * 2 * 0.1 / 4 + 1.0)  # two rows a step
+    assert told[0].alone_s == pytest.approx(STEPS * 0.1 + 1.0)
+    assert shares[-1] == 0  # stepped and decoded, on its way to a PNG
+    assert session.rates.pace(8, session.tasks).left == []
+
+
+def test_before_its_first_steps_a_job_has_an_eta_and_more_company_lengthens_it() -> None:
+    session = session_on(0.0, 0.1, around_s=1.0)
+    one, other = task("sd", 1, guidance_scale=1.0), task("sd", 2)
+    assert session.rates.eta_ms(one, [one]) == pytest.approx(1000 * (STEPS * 0.1 + 1.0))
+    assert session.rates.eta_ms(one, [one, other]) == pytest.approx(2000 * (STEPS * 0.1 / 4 + 1.0))
+    session.engine.paces = {}
+    assert session.rates.eta_ms(one, [one]) is None
+    session.shutdown()
+
+
+def test_a_job_of_a_model_that_was_not_measured_is_not_foretold() -> None:
+    session = session_on(0.0, 0.1)
+    session.engine.paces = {"tiny": []}
+    session.take(task("sd", 1), *uploads())
+    pace = session.rates.pace(8, session.tasks)
+    assert pace.left == [] and "tiny" not in pace
+    session.shutdown()

@@ -1,0 +1,76 @@
+"""How fast this worker is: what the profiles of its models say, corrected by how long its work has taken lately."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+from jobs.pace import Cost, WorkerPace, pace_at
+from jobs.work import cost_of, work_on
+from worker.engine import Engine
+from worker.state import DenoiseState
+from worker.task import Task
+
+HORIZON_S = 10.0
+"""Work that lies so much other work back counts for a third."""
+
+
+class Rates:
+    """Compares each turn's work with what was predicted of it; on the engine's thread, but for ``pace``.
+
+    A single step says nothing on a GPU, which is still at it when the call returns; many turns together do.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._predicted_s = self._taken_s = 1.0  # the profile's word, until there is other work
+        self._expected_s = self._began = 0.0
+
+    @property
+    def slowness(self) -> float:
+        """Time that the work has taken, over the time that was predicted."""
+        return self._taken_s / self._predicted_s
+
+    # ---- one turn
+
+    def begin(self) -> None:
+        self._expected_s, self._began = 0.0, time.perf_counter()
+
+    def prepared_or_finished(self, task: Task) -> None:
+        """Half of what is around the network: encoding, or decoding."""
+        if measured := self.engine.paces.get(task.model):
+            self._expected_s += task.parameters.n * pace_at(measured, task.area_px).around_s / 2
+
+    def stepped(self, batch: Sequence[DenoiseState]) -> None:
+        key = batch[0].key
+        if measured := self.engine.paces.get(key.model):
+            rows = len(batch) * (2 if key.guided else 1)
+            self._expected_s += pace_at(measured, self.engine.area_px(key)).batch_s(rows)
+
+    def end(self) -> None:
+        if not self._expected_s:
+            return
+        fade = math.exp(-self._expected_s / HORIZON_S)
+        self._predicted_s = self._predicted_s * fade + self._expected_s
+        self._taken_s = self._taken_s * fade + time.perf_counter() - self._began
+
+    # ---- for others
+
+    def eta_ms(self, task: Task, tasks: Sequence[Task]) -> float | None:
+        """Predicted time until a job ends among ``tasks``, as they are now; None where its model was not measured."""
+        if not self.engine.paces.get(task.model):
+            return None
+        left = self._left(task)
+        return round(1000 * self.slowness * max(left.alone_s, left.share_s * len(tasks)), 1)
+
+    def pace(self, seats: int, tasks: Iterable[Task]) -> WorkerPace:
+        """For the API. ``tasks``: those in the worker's seats."""
+        models = {name: list(paces) for name, paces in self.engine.paces.items() if paces}
+        left = [self._left(task) for task in tasks if task.model in models]
+        return WorkerPace(seats=seats, slowness=self.slowness, models=models, left=left)
+
+    def _left(self, task: Task) -> Cost:
+        work = work_on(task.parameters, task.entry, task.area_px or task.entry.size_px**2)
+        states = list(task.states)
+        done = sum(state.index for state in states) / max(1, sum(state.calls for state in states))
+        around = 1.0 if not states else 0.5 if done < 1 else 0.0
+        return cost_of(work, self.engine.paces[task.model], done, around)
