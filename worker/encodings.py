@@ -1,7 +1,8 @@
 """What a model's encoders made of prompts and pictures, kept for requests that bring the same ones again."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,7 @@ class Encodings:
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._sharing = False
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -38,14 +40,29 @@ class Encodings:
             self._kept.move_to_end(key)
             return cast("T", self._kept[key][0])
         made = encode()
-        size_bytes = storage_bytes(made)
-        if size_bytes <= self.budget_bytes:
-            self._kept[key] = made, size_bytes
-            self.size_bytes += size_bytes
-            while self.size_bytes > self.budget_bytes:
-                _, (_, gone) = self._kept.popitem(last=False)
-                self.size_bytes -= gone
+        self._kept[key] = made, storage_bytes(made)
+        self.size_bytes += self._kept[key][1]
+        if not self._sharing:
+            self._make_room()
         return made
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Inside, nothing goes: what one request needs several times is encoded once, whatever the budget."""
+        self._sharing = True
+        try:
+            yield
+        finally:
+            self._sharing = False
+            self._make_room()
+
+    def _make_room(self) -> None:
+        oversized = [key for key, (_, size_bytes) in self._kept.items() if size_bytes > self.budget_bytes]
+        for key in [*oversized, *self._kept]:
+            if self.size_bytes <= self.budget_bytes:
+                return
+            if key in self._kept:
+                self.size_bytes -= self._kept.pop(key)[1]
 
 
 def storage_bytes(encoded: object) -> int:

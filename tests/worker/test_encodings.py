@@ -76,9 +76,12 @@ def test_a_request_that_comes_again_encodes_nothing_and_has_the_same_bytes(
     assert seen == [seen[0]] * 3 and calls["picture"] and calls["text"]
 
 
+@pytest.mark.parametrize("budget_bytes", [0, PLENTY])
 @pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
-def test_the_images_of_a_request_share_their_encodings_and_each_has_its_own_draws(name: str, mode: str) -> None:
-    single, model = remembering(name, mode), remembering(name, mode)
+def test_the_images_of_a_request_share_their_encodings_and_each_has_its_own_draws(
+    name: str, mode: str, budget_bytes: int
+) -> None:
+    single, model = remembering(name, mode, budget_bytes), remembering(name, mode, budget_bytes)
     once, calls = counted(single), counted(model)
     single.prepare(canvas(), asked(name), no_clock)
     states = model.prepare(canvas(), asked(name, n=3), no_clock)
@@ -161,7 +164,7 @@ def test_without_a_budget_nothing_is_kept() -> None:
     for count in (1, 2):
         model.prepare(canvas(), asked("sd"), no_clock)
         assert calls == {"picture": 2 * count, "text": 2 * count}
-    assert len(model.encodings) == 0
+    assert (len(model.encodings), model.encodings.size_bytes) == (0, 0)
 
 
 # ---- the budget
@@ -184,6 +187,15 @@ def test_what_is_larger_than_the_budget_drives_nothing_out() -> None:
     encodings.recall("a", lambda: piece(60))
     encodings.recall("b", lambda: piece(101))
     assert (len(encodings), encodings.size_bytes) == (1, 60)
+
+
+def test_nothing_goes_while_a_request_shares_it_and_then_the_oldest_do() -> None:
+    encodings = Encodings(100)
+    with encodings.sharing():
+        for key in "abc":
+            encodings.recall(key, lambda: piece(40))
+        assert encodings.recall("a", lambda: piece(0)).nbytes == 40
+    assert [encodings.recall(key, lambda: piece(0)).nbytes for key in "cab"] == [40, 40, 0]
 
 
 def test_views_count_as_all_that_they_keep_and_once() -> None:

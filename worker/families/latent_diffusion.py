@@ -114,7 +114,8 @@ class LatentDiffusion(LatentSpace, ABC):
         )
         clock("vae_encode")
         seeds = range(parameters.seed, parameters.seed + parameters.n)
-        return [self._state(canvas, parameters, seed, prompts, adapters) for seed in seeds]
+        with self.encodings.sharing():
+            return [self._state(canvas, parameters, seed, prompts, adapters) for seed in seeds]
 
     def _state(
         self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet
