@@ -71,9 +71,9 @@ class PerceptualLoss:
         outer = (slice(row, row + 1), slice(None), *(slice(start, start + size) for start in first))
         ground = example.sample[:, -change.shape[1] :][outer]
         pair = torch.cat([ground + change[outer], ground]) / SCALING_FACTOR
-        after, before = self.decoder(pair).split(1)
+        decoded: Tensor = self.decoder(pair)
         offsets = (start - begun for start, begun in zip((top, left), first, strict=True))
-        return (after - before)[(..., *(_pixels(offset, self.window_cells) for offset in offsets))]
+        return (decoded[:1] - decoded[1:])[(..., *(_pixels(offset, self.window_cells) for offset in offsets))]
 
 
 def _pixels(start_cell: int, cells: int) -> slice:
