@@ -49,7 +49,8 @@ class PerceptualLoss:
     def _window(self, example: Example, change: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """What is painted and what should be, (1, 3, S, S) each: the hole from the network, the rest as it was."""
         top, left = self._place(example, change.shape[1], row)
-        inner = (slice(row, row + 1), slice(None), *(_pixels(start, self.window_cells) for start in (top, left)))
+        across, down = _pixels(left, self.window_cells), _pixels(top, self.window_cells)
+        inner = (slice(row, row + 1), slice(None), down, across)
         image, shown, hole = (part[inner] for part in (example.image, example.shown, example.hole))
         painted = shown + self._decoded(example, change, row, top, left)
         return torch.where(hole > 0, painted.clamp(-1, 1), image), image
@@ -67,13 +68,12 @@ class PerceptualLoss:
         """What the change of the latents changes in the decoded picture, (1, 3, S, S)."""
         height, width = change.shape[2:]
         size = self.window_cells + 2 * MARGIN_CELLS
-        first = [max(min(start - MARGIN_CELLS, end - size), 0) for start, end in ((top, height), (left, width))]
-        outer = (slice(row, row + 1), slice(None), *(slice(start, start + size) for start in first))
+        y, x = (max(min(at - MARGIN_CELLS, end - size), 0) for at, end in ((top, height), (left, width)))
+        outer = (slice(row, row + 1), slice(None), slice(y, y + size), slice(x, x + size))
         ground = example.sample[:, -change.shape[1] :][outer]
-        pair = torch.cat([ground + change[outer], ground]) / SCALING_FACTOR
-        decoded: Tensor = self.decoder(pair)
-        offsets = (start - begun for start, begun in zip((top, left), first, strict=True))
-        return (decoded[:1] - decoded[1:])[(..., *(_pixels(offset, self.window_cells) for offset in offsets))]
+        decoded: Tensor = self.decoder(torch.cat([ground + change[outer], ground]) / SCALING_FACTOR)
+        inner = (..., _pixels(top - y, self.window_cells), _pixels(left - x, self.window_cells))
+        return (decoded[:1] - decoded[1:])[inner]
 
 
 def _pixels(start_cell: int, cells: int) -> slice:
