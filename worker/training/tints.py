@@ -27,10 +27,10 @@ def tint(rng: np.random.Generator, image: Tensor, mask: Tensor) -> Tensor:
 
 
 def draw_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Red, green and blue in [0, 1]: every named hue as often as the others, some greys."""
+    """Red, green and blue in [0, 1]: every named hue as often as the others, mostly near its middle, and some greys."""
     which = int(rng.integers(len(HUE_ENDS)))
-    begin = HUE_ENDS[which - 1] - (1.0 if which == 0 else 0.0)
-    hue = float(rng.uniform(begin, HUE_ENDS[which])) % 1.0
+    begin, end = HUE_ENDS[which - 1] - (1.0 if which == 0 else 0.0), HUE_ENDS[which]
+    hue = float(rng.triangular(begin, (begin + end) / 2, end)) % 1.0
     lightness = float(rng.uniform(0.12, 0.8))
     saturation = 0.0 if rng.random() < GREY_SHARE else float(rng.uniform(0.45, 1.0))
     return colorsys.hls_to_rgb(hue, lightness, saturation)
