@@ -76,8 +76,8 @@ async def test_models_come_with_defaults_and_where_they_are_loaded(client: httpx
     (pocket,) = (await client.get("/v1/models")).json()["models"]
     assert (pocket["name"], pocket["default"], pocket["workers"]) == ("pocket", True, ["w1"])
     assert pocket["loaded_by"] == ["w1"]
-    assert (pocket["num_inference_steps"], pocket["scheduler"]) == (20, "ddim")
-    assert (pocket["presets"]["fast"]["num_inference_steps"], pocket["max_n"]) == (8, 8)
+    assert (pocket["num_inference_steps"], pocket["scheduler"]) == (8, "ddim")
+    assert (pocket["presets"]["fast"]["num_inference_steps"], pocket["max_n"]) == (2, 8)
     assert "source" not in pocket
 
 

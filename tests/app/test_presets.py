@@ -70,7 +70,7 @@ def test_a_models_own_limits_are_held(tmp_path: Path) -> None:
 
 def test_the_pocket_model_has_a_fast_preset() -> None:
     parameters = settle_parameters(InpaintRequest(preset="fast"), load_catalog())
-    assert (parameters.model, parameters.num_inference_steps) == ("pocket", 8)
+    assert (parameters.model, parameters.num_inference_steps) == ("pocket", 2)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from worker.training.latent_space import SCALING_FACTOR, LatentSpace, exact_enco
 
 TEXT_WIDTH = 128
 TRAIN_STEPS = 1000
-LAST_SIGNAL = 0.99
+LAST_SIGNAL = 0.999
 
 
 def make_vae(space: LatentSpace, width: int = 40, blocks: tuple[int, int, int, int] = (4, 4, 2, 0)) -> AutoencoderTiny:
