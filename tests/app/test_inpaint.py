@@ -48,7 +48,7 @@ async def test_absent_fields_take_the_models_defaults_and_a_random_seed(
 ) -> None:
     jobs = [settler.queue.job((await submit(client)).json()["id"]) for _ in range(2)]
     first, second = (parameters_of(job) for job in jobs)
-    assert (first.model, first.num_inference_steps, first.scheduler) == ("pocket", 20, "ddim")
+    assert (first.model, first.num_inference_steps, first.scheduler) == ("pocket", 8, "ddim")
     assert first.seed != second.seed
     assert first.model_copy(update={"seed": 0}) == second.model_copy(update={"seed": 0})
 

@@ -82,7 +82,7 @@ def test_without_any_worker_jobs_stay_as_they_are_until_one_starts(fleet: Fleet,
 
 def test_sigterm_lets_the_worker_finish_what_it_has_and_exit_with_0(fleet: Fleet, client: httpx.Client) -> None:
     fleet.hire(1)
-    job_id = submit(client, num_inference_steps=15).json()["id"]
+    job_id = submit(client, num_inference_steps=60).json()["id"]
     name = fleet.holder_of(job_id)
     fleet.named[name].send(signal.SIGTERM)
     waiting = submit(client, num_inference_steps=2).json()["id"]
