@@ -18,6 +18,8 @@ from worker.training.vgg_hed import VggHed
 
 MARGIN_CELLS = 2
 """Decoded around a window, for what the decoder's convolutions see of it."""
+REPEAT = 2.0
+"""What a pattern costs that repeats from cell to cell: a grid looks like texture to a VGG, not to a person."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class PerceptualLoss:
         painted, wanted = (torch.cat(parts) for parts in zip(*found, strict=True))
         with torch.no_grad():
             seen = self.eyes.features(wanted)
-        return self.eyes.distance(self.eyes.features(painted), seen).mean()
+        distance = self.eyes.distance(self.eyes.features(painted), seen).mean()
+        return distance + REPEAT * repeated(painted - wanted).sqrt().mean()
 
     def _change_of_latents(self, example: Example, output: Tensor) -> Tensor:
         """What the network thinks the latents are, counted from the fill's: x0 of the noised ones and v in the cells
@@ -74,6 +77,13 @@ class PerceptualLoss:
         decoded: Tensor = self.decoder(torch.cat([ground + change[outer], ground]) / SCALING_FACTOR)
         inner = (..., _pixels(top - y, self.window_cells), _pixels(left - x, self.window_cells))
         return (decoded[:1] - decoded[1:])[inner]
+
+
+def repeated(change: Tensor) -> Tensor:
+    """Mean square of what every cell of a window has alike, beside its own mean and slope: (B, 3, S, S) -> (B,)."""
+    smooth = F.interpolate(F.avg_pool2d(change, CELL_PX), scale_factor=CELL_PX, mode="bilinear")
+    places = F.pixel_unshuffle(change - smooth, CELL_PX)  # (B, 3 * 64, cells, cells)
+    return places.mean((2, 3)).square().mean(1) + 1e-8
 
 
 def _pixels(start_cell: int, cells: int) -> slice:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from worker.training.corpus import Corpus
 from worker.training.example import Example
 from worker.training.latent_space import SCALING_FACTOR, LatentSpace
-from worker.training.perceptual import MARGIN_CELLS, PerceptualLoss
+from worker.training.perceptual import MARGIN_CELLS, PerceptualLoss, repeated
 from worker.training.unet import Source, UnetRecipe
 from worker.training.vgg_hed import VggHed
 
@@ -83,6 +83,12 @@ def test_the_answer_is_judged_in_the_window_and_what_the_decoder_sees_of_its_sur
         assert len(judged)
         extent = judged.amax(0) - judged.amin(0) + 1
         assert extent.max() <= CELLS + 2 * MARGIN_CELLS
+
+
+def test_only_what_repeats_from_cell_to_cell_counts_as_a_grid() -> None:
+    x = torch.arange(64.0).expand(1, 3, 64, 64)
+    grid, slope, noise = ((x % 8) < 1) * 0.5, x / 64, torch.randn(1, 3, 64, 64, generator=torch.manual_seed(0)) * 0.2
+    assert repeated(grid) > 20 * max(repeated(slope), repeated(noise))
 
 
 def test_a_window_holds_some_of_the_hole_wherever_it_is_drawn(scene: Scene) -> None:
