@@ -1,9 +1,10 @@
 """Holes filled smoothly from their surroundings: what a repaint starts from, and what some networks are shown.
 
 The fill is the surface of least bending over the hole (the biharmonic equation, Laplacian of the Laplacian = 0), as
-scikit-image's ``inpaint_biharmonic`` solves it exactly in a hundred times the time. Here a pyramid does it: each level
-starts from the enlarged solution of the next smaller one, and a few rounds of conjugate gradients bring it nearer, each
-of them led by a multigrid cycle over the levels below (Briggs, Henson & McCormick 2000, chapter 3).
+scikit-image's ``inpaint_biharmonic`` solves it exactly and slowly (``bench.quality`` times both). Here a pyramid does
+it: each level starts from the enlarged solution of the next smaller one, and a few rounds of conjugate gradients
+bring it nearer, each of them led by a multigrid cycle over the levels below (Briggs, Henson & McCormick 2000, chapter
+3).
 """
 
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int] | None:
 
 def is_soft(mask: Mask) -> bool:
     """Whether any pixel lies between 0 and 255."""
-    return cv2.countNonZero(cv2.inRange(mask, 1, 254)) > 0  # a quarter of what comparing in NumPy takes
+    return cv2.countNonZero(cv2.inRange(mask, 1, 254)) > 0  # several times faster than comparing in NumPy
 
 
 def latent_mask(mask: Mask, factor: int) -> torch.Tensor:

@@ -135,8 +135,7 @@ class LatentDiffusion(LatentSpace, ABC):
             image_latents, start = (None if latents is None else latents - ground for latents in (image_latents, start))
         noise = self._draw(canvas, generator)
         latents = pure = sampling.pure_noise(scheduler, noise)
-        if strength < 1:
-            assert start is not None
+        if start is not None and strength < 1:
             latents = sampling.noised(scheduler, start, noise, timesteps[:1])
         repaint = (grid > 0).to(self.device, self.dtype)
         if parameters.masked_content == "noise":

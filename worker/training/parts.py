@@ -82,8 +82,8 @@ def make_scheduler(last_signal: float = LAST_SIGNAL) -> DDIMScheduler:
 def settle_then_refine(last_signal: float) -> list[float]:
     """Betas of a noise law for a network that learnt for an hour: a cosine down to `last_signal`, then pure noise.
 
-    The last timestep shows the network no signal at all, so its answer there is the mean of what could fill the hole;
-    the next one keeps most of that and asks for texture. The noise levels in between, where a large model invents
+    The last timestep shows the network no signal at all: its answer there settles what fills the hole, and the next
+    ones go over it with little noise. The noise levels in between, where a large model invents
     objects, are left out: a small one fills them with patches of colour.
     """
     angle = torch.linspace(0.02, math.acos(last_signal), TRAIN_STEPS - 1, dtype=torch.float64)

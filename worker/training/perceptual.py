@@ -32,7 +32,10 @@ class PerceptualLoss:
     window_cells: int = 8
 
     def __call__(self, example: Example, output: Tensor) -> Tensor:
-        """The distance of what the network would paint from the picture, mean over the rows."""
+        """The distance of what the network would paint from the picture, and the cost of a grid; mean over the rows.
+
+        ``output`` is the network's v, (B, C, h, w), on whose grid a window must fit.
+        """
         change = self._change_of_latents(example, output)
         found = [self._window(example, change, row) for row in range(len(output))]
         painted, wanted = (torch.cat(parts) for parts in zip(*found, strict=True))
