@@ -1,6 +1,6 @@
 """Colour words on the development photos: how often the hole takes the hue that the prompt names.
 
-`python -m bench.colours` paints every hole once for each word, at strength 1 with guidance, and prints the share of
+`python -m bench.colours` paints every hole once for each word, with the preset `colour`, and prints the share of
 photos where the hole's mean colour has the hue asked for, beside the share where it has that hue without a prompt.
 """
 
@@ -42,22 +42,22 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
     parser.add_argument("--mask", choices=("brush", "box"), default="box")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, help="instead of the preset's")
+    parser.add_argument("--guidance", type=float, help="instead of the preset's")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(describe())
     cases = load_cases(chosen.eval, chosen.mask, chosen.size)
-    asked = {"num_inference_steps": chosen.steps, "strength": 1.0, "guidance_scale": chosen.guidance}
-    plain = worker_fill(**asked)
+    given = {"num_inference_steps": chosen.steps, "guidance_scale": chosen.guidance}
+    asked = {name: value for name, value in given.items() if value is not None}
+    plain = worker_fill(preset="colour", **asked)
     unprompted = [plain(case.image, case.hole) for case in cases]
-    print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance:g}")
+    print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, preset colour{f', {asked}' if asked else ''}")
     for word, hue in WORDS.items():
         without = float(np.mean([has_hue(*pair, hue) for pair in zip(cases, unprompted, strict=True)]))
-        print(
-            f"{word:14}{share(cases, worker_fill(prompt=word, **asked), hue):6.0%}  without {without:4.0%}", flush=True
-        )
+        named = share(cases, worker_fill(prompt=word, preset="colour", **asked), hue)
+        print(f"{word:14}{named:6.0%}  without {without:4.0%}", flush=True)
 
 
 if __name__ == "__main__":

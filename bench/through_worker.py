@@ -19,12 +19,15 @@ from worker.task import Task
 Pixels = NDArray[np.uint8]
 
 
-def worker_fill(model: str = "pocket", **asked: object) -> Callable[[Pixels, NDArray[np.bool_]], Pixels]:
+def worker_fill(
+    model: str = "pocket", preset: str | None = None, **asked: object
+) -> Callable[[Pixels, NDArray[np.bool_]], Pixels]:
     """A function of image and hole (True = repaint) that runs a model of the catalog with its defaults.
 
     Args:
         model: a name of the catalog.
-        asked: request fields that differ from the model's defaults.
+        preset: one of the model's, if any.
+        asked: request fields that differ from both.
     """
     catalog = load_catalog()
     entry = catalog.model(model)
@@ -37,7 +40,8 @@ def worker_fill(model: str = "pocket", **asked: object) -> Callable[[Pixels, NDA
         "scheduler": entry.scheduler,
         "masked_content": entry.masked_content,
     }
-    parameters = InpaintParameters.model_validate(defaults | asked)
+    chosen = entry.preset(preset).model_dump(exclude_none=True, exclude={"description"}) if preset else {}
+    parameters = InpaintParameters.model_validate(defaults | chosen | asked)
     family = Loader(WorkerSettings()).load(model, entry)
     session = Session(Engine({model: family}, max_rows=16), codec_threads=1)
 
