@@ -52,7 +52,6 @@ def _arguments() -> argparse.Namespace:
 
 def _prepare_environment() -> None:
     """For the servers, too: they are told so by their environment."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("INFILL_MAX_WAIT_S", "600")
     known = os.environ.get("PYTHONPATH")

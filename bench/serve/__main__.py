@@ -26,7 +26,7 @@ def main() -> None:
     chosen = _arguments()
     threads = {"OMP_NUM_THREADS": str(chosen.threads), "INFILL_TORCH_THREADS": str(chosen.threads)}
     fair = {"INFILL_ENCODING_BUDGET_BYTES": "0"}  # the same few photos come again and again; the others keep nothing
-    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "INFILL_MAX_WAIT_S": "600", **threads, **fair})
+    os.environ.update({"INFILL_MAX_WAIT_S": "600", **threads, **fair})
     machine = f"{describe()}, {chosen.threads} threads"
     with running_sides(chosen.sides, LOGS, chosen.batch, chosen.wait_ms) as sides:
         cells = measure(sides, chosen)

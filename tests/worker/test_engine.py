@@ -4,6 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import torch
 
 from tests.worker import tiny
@@ -12,6 +13,8 @@ from worker.engine import Engine
 from worker.failures import failure_of
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import DenoiseState
+
+pytestmark = pytest.mark.usefixtures("batches_whole")
 
 
 class SmallDevice(torch.nn.Module):

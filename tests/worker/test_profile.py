@@ -15,6 +15,8 @@ from worker.families.latent_diffusion import LatentDiffusion
 from worker.profile import by_cost, profile, sweep
 from worker.state import DenoiseState
 
+pytestmark = pytest.mark.usefixtures("batches_whole")
+
 
 class Device(torch.nn.Module):
     """A real network on a device that takes at least ``pass_s`` for a pass, and ``row_s`` for each row of it.

@@ -5,7 +5,7 @@ which diffusers' inpaint pipelines do it, also the order in which they draw rand
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from worker.encodings import Encodings
 from worker.families.base import Canvas, Clock, Pixels
 from worker.families.latent_space import LatentSpace
 from worker.modes import mode_for
+from worker.row_threads import side_by_side
 from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
 from worker.tables import Table, tabulate
@@ -29,6 +30,8 @@ TABLES = 256
 
 Prompts = tuple[Conditioning, Conditioning | None]
 """What the network is told of the prompt, and of the negative prompt where guidance is computed."""
+Row = tuple[torch.Tensor, torch.Tensor, Conditioning]
+"""Of a call of the network: its input (1, C', h, w), timestep () and conditioning."""
 
 
 class LatentDiffusion(LatentSpace, ABC):
@@ -210,16 +213,25 @@ class LatentDiffusion(LatentSpace, ABC):
 
     @torch.inference_mode()
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
-        timesteps = torch.stack([state.timesteps[state.index] for state in states])
-        inputs = torch.cat([self.mode.network_input(state) for state in states])
+        inputs = [self.mode.network_input(state) for state in states]
+        timesteps = [state.timesteps[state.index] for state in states]
         text = [state.text for state in states]
         if not states[0].key.guided:
-            return self.forward(inputs, timesteps, self.stack(text))
+            return self._called(zip(inputs, timesteps, text, strict=True))
         negative = [state.negative_text for state in states if state.negative_text is not None]
-        output = self.forward(inputs.repeat(2, 1, 1, 1), timesteps.repeat(2), self.stack([*negative, *text]))
+        output = self._called(zip(inputs * 2, timesteps * 2, negative + text, strict=True))
         unconditional, conditional = output.chunk(2)
         scale = torch.tensor([state.guidance_scale for state in states], device=self.device, dtype=self.dtype)
         return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
+
+    def _called(self, rows: Iterable[Row]) -> torch.Tensor:
+        """The network's output for rows of one batch, (rows, C, h, w)."""
+
+        def call(part: Sequence[Row]) -> torch.Tensor:
+            inputs, timesteps, conditioning = zip(*part, strict=True)
+            return self.forward(torch.cat(inputs), torch.stack(timesteps), self.stack(conditioning))
+
+        return side_by_side(call, list(rows)) if self.device.type == "cpu" else call(list(rows))
 
     @torch.inference_mode()
     def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
