@@ -26,6 +26,7 @@ from torch import Tensor
 from bench.machine import describe
 from bench.through_worker import worker_fill
 from worker.fill import fill
+from worker.smooth_fill import smooth_fill
 from worker.training.vgg_hed import VggHed
 
 Pixels = NDArray[np.uint8]
@@ -150,6 +151,7 @@ CLASSICAL: dict[str, Fill] = {
     "Telea r=5": telea,
     "Navier-Stokes": navier_stokes,
     "biharmonic": biharmonic,
+    "worker/smooth_fill.py": smooth_fill,
     "worker/fill.py": fill,
 }
 

@@ -109,7 +109,7 @@ class Painter:
         return torch.as_tensor(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
 
     def _filled(self, images: Sequence[Image.Image], masks: Sequence[Image.Image]) -> torch.Tensor:
-        """(rows, 3, H, W), -1 to 1: the pictures with their holes filled smoothly."""
+        """(rows, 3, H, W), -1 to 1: the pictures with their holes filled."""
         holes = [np.asarray(mask.convert("L")) > 127 for mask in masks]
         filled = [Image.fromarray(fill(np.asarray(i), hole)) for i, hole in zip(images, holes, strict=True)]
         return torch.as_tensor(self.pipeline.image_processor.preprocess(filled))

@@ -32,7 +32,7 @@ class Canvas:
 
     @cached_property
     def filled(self) -> Pixels:
-        """The image with its hole filled smoothly."""
+        """The image with its hole filled from its surroundings."""
         return fill(self.image, self.mask > 0)
 
     @cached_property

@@ -15,7 +15,10 @@ from worker.training.sheet import paint
 from worker.training.tuning import LoraRecipe, Tuning
 from worker.training.tuning_commands import load_for_training, request_of
 
-SIDE_PX, STRIPE_PX = 64, 12  # too narrow for the smooth fill, which the model starts from, to carry them on
+SIDE_PX, STRIPE_PX = (
+    64,
+    12,
+)  # too wide for the detail of the fill, which the model starts from, and too narrow for its surface
 YELLOW, BLUE = (230, 220, 60), (20, 40, 120)
 RECIPE = LoraRecipe(
     steps=160,
