@@ -1,13 +1,16 @@
 """Colour words on the development photos: how often the hole takes the hue that the prompt names.
 
 `python -m bench.colours` paints every hole once for each word, with the preset `colour`, and prints the share of
-photos where the hole's mean colour has the hue asked for, beside the share where it has that hue without a prompt.
+photos where the hole's mean colour has the hue asked for, beside the share where it has that hue without a prompt, and
+the median time of the worker's part of a request, from the uploaded bytes to the PNG.
 """
 
 from __future__ import annotations
 
 import argparse
 import colorsys
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +28,27 @@ LEAST_CHROMA = 0.08
 """Below it a colour is a grey (`worker/training/words.py`) and its hue means nothing."""
 
 
-def has_hue(case: Case, painted: np.ndarray, hue: float) -> bool:
-    """Whether the mean colour of the hole in `painted`, (H, W, 3), is of that hue."""
-    red, green, blue = painted[case.hole].mean(0) / 255
+def has_hue(case: Case, result: np.ndarray, hue: float) -> bool:
+    """Whether the mean colour of the hole in `result`, (H, W, 3), is of that hue."""
+    red, green, blue = result[case.hole].mean(0) / 255
     away = abs(colorsys.rgb_to_hls(red, green, blue)[0] - hue)
     chroma = max(red, green, blue) - min(red, green, blue)
     return bool(min(away, 1 - away) <= NEAR and chroma >= LEAST_CHROMA)
 
 
 def share(cases: list[Case], fill: Fill, hue: float) -> float:
-    return float(np.mean([has_hue(case, fill(case.image, case.hole), hue) for case in cases]))
+    return painted(cases, fill, hue)[0]
+
+
+def painted(cases: list[Case], fill: Fill, hue: float) -> tuple[float, float]:
+    """The share of the photos whose hole has the hue, and the median time of a photo in ms."""
+    hits, spent = [], []
+    for case in cases:
+        began = time.perf_counter()
+        result = fill(case.image, case.hole)
+        spent.append(1000 * (time.perf_counter() - began))
+        hits.append(has_hue(case, result, hue))
+    return float(np.mean(hits)), statistics.median(spent)
 
 
 def main() -> None:
@@ -56,8 +70,8 @@ def main() -> None:
     print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, preset colour{f', {asked}' if asked else ''}")
     for word, hue in WORDS.items():
         without = float(np.mean([has_hue(*pair, hue) for pair in zip(cases, unprompted, strict=True)]))
-        named = share(cases, worker_fill(prompt=word, preset="colour", **asked), hue)
-        print(f"{word:14}{named:6.0%}  without {without:4.0%}", flush=True)
+        named, ms = painted(cases, worker_fill(prompt=word, preset="colour", **asked), hue)
+        print(f"{word:14}{named:6.0%}  without {without:4.0%}  {ms:5.0f} ms", flush=True)
 
 
 if __name__ == "__main__":
