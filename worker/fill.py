@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.smooth_fill import Hole, Pixels, smooth_fill, window_of
+from worker.smooth_fill import Floats, Hole, Pixels, smooth_fill, window_of
+
+Places = NDArray[np.int32]
+"""Pixels by their index in the flattened picture, or by their rows or columns."""
 
 FINE_PX = 2.5
 """Detail is what a picture has beyond itself blurred by a Gaussian of this deviation."""
@@ -33,34 +36,41 @@ def fill(image: Pixels, hole: Hole) -> Pixels:
     if hole.any() and not hole.all():
         depth = int(cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_C, 3).max())
         window = window_of(hole, depth + round(3 * FINE_PX))
-        missing = hole[window]
-        detailed = filled[window][missing] + _mirrored(_detail(image[window], missing), missing)
-        filled[window][missing] = (detailed + 0.5).clip(0, 255).astype(np.uint8)
+        missing = np.ascontiguousarray(hole[window])
+        places = np.flatnonzero(missing).astype(np.int32)
+        fine = _mirrored(_detail(image[window], missing), missing, places)
+        part = filled[window].copy()
+        colours = part.reshape(-1, 3)
+        colours[places] = (colours.take(places, axis=0) + fine + 0.5).clip(0, 255).astype(np.uint8)
+        filled[window] = part
     return filled
 
 
-def _detail(image: Pixels, hole: Hole) -> NDArray[np.float32]:
+def _detail(image: Pixels, hole: Hole) -> Floats:
     """What each known pixel has beyond those around it, (H, W, 3); 0 in the hole."""
-    known = (~hole).astype(np.float32)
-    part = cv2.multiply(image.astype(np.float32), cv2.merge([known] * 3))
-    blurred, weight = (cv2.GaussianBlur(values, (0, 0), FINE_PX) for values in (part, known))
-    return np.asarray(part - blurred / (weight + TINY)[..., None]) * known[..., None]
+    weight = (~hole).astype(np.float32)
+    known = cv2.merge([weight] * 3)
+    part = cv2.multiply(image.astype(np.float32), known)
+    blurred, weight = (cv2.GaussianBlur(values, (0, 0), FINE_PX) for values in (part, weight))
+    around = cv2.divide(blurred, cv2.merge([weight + TINY] * 3), dst=blurred)
+    return np.asarray(cv2.multiply(cv2.subtract(part, around, dst=around), known, dst=around))
 
 
-def _mirrored(detail: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
-    """For each pixel of the hole the detail as far beyond the nearest edge as it lies within, (pixels, 3)."""
+def _mirrored(detail: Floats, hole: Hole, places: Places) -> Floats:
+    """For each of the hole's places the detail as far beyond the nearest edge as it lies within, (places, 3)."""
     height, width = hole.shape
     _, labels = cv2.distanceTransformWithLabels(hole.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    place = np.empty(int(labels.max()) + 1, np.int64)
-    place[labels[~hole]] = np.flatnonzero(~hole)  # each known pixel has a label of its own
-    y, x = np.nonzero(hole)
-    edge_y, edge_x = np.divmod(place[labels[y, x]], width)
-    found = detail[_inside(2 * edge_y - y, height), _inside(2 * edge_x - x, width)]
-    strength = np.sqrt(np.square(found).mean(1, keepdims=True)) + TINY
-    return np.asarray(AMOUNT * EDGE * np.tanh(strength / EDGE) / strength * found, dtype=np.float32)
+    labels, known = labels.reshape(-1), np.flatnonzero(~hole).astype(np.int32)
+    place = np.empty(len(known) + 1, np.int32)
+    place[labels.take(known)] = known  # each known pixel has a label of its own
+    (y, x), (edge_y, edge_x) = (np.divmod(at, np.int32(width)) for at in (places, place.take(labels.take(places))))
+    beyond = _inside(2 * edge_y - y, height) * np.int32(width) + _inside(2 * edge_x - x, width)
+    found = detail.reshape(-1, 3).take(beyond, axis=0)
+    strength = np.sqrt(np.einsum("pc,pc->p", found, found) / 3) + TINY
+    return np.asarray(found * (AMOUNT * EDGE * np.tanh(strength / EDGE) / strength)[:, None])
 
 
-def _inside(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Places beyond a side of the picture, mirrored at that side."""
-    folded = np.abs(places)
-    return np.where(folded < size, folded, 2 * size - 2 - folded).clip(0, size - 1)
+def _inside(at: Places, size: int) -> Places:
+    """Rows or columns beyond a side of the picture, mirrored at that side."""
+    folded = np.abs(at)
+    return np.asarray(np.minimum(folded, 2 * size - 2 - folded).clip(0, size - 1))
