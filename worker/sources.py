@@ -18,6 +18,7 @@ from diffusers.loaders.single_file_utils import (
     load_single_file_checkpoint,
 )
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
@@ -177,7 +178,7 @@ def _fetch_configs(file: Path, kind: str, family: str) -> Path:
     except Exception as error:
         raise BadModel(
             f"{file} holds weights only, and the configs of {published} cannot be had from the hub "
-            f"({_first_line(error)}). {remedy}"
+            f"({_reason(error)}). {remedy}"
         ) from error
 
 
@@ -189,7 +190,7 @@ def _read_hub(
     except Exception as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
-            f"{entry.source}{at} is not in the hub's cache here and cannot be downloaded ({_first_line(error)}). "
+            f"{entry.source}{at} is not in the hub's cache here and cannot be downloaded ({_reason(error)}). "
             f"Download it where there is a network (hf download {entry.source}) and bring the cache here (HF_HOME), or "
             f"name a local folder; a relative one is written ./{entry.source}."
         ) from error
@@ -199,3 +200,9 @@ def _read_hub(
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub's client gave nothing, in one line: diffusers puts words of its own before that."""
+    cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
+    return " ".join(str(cause).split())
