@@ -62,6 +62,8 @@ def _headers(service: Service, view: JobView, index: int) -> dict[str, str]:
         "Infill-Seed": str(view.seeds[index]),
         "Infill-Changed-Outside-Mask": str(view.mask.changed_outside_mask),
     }
+    if view.approximate:
+        headers["Infill-Approximate"] = ", ".join(view.approximate)
     return headers | ({"Server-Timing": server_timing(view.timings)} if view.timings else {})
 
 

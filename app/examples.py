@@ -12,6 +12,7 @@ JOB: dict[str, Any] = {
     "queue_position": None,
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0},
     "seeds": [42],
+    "approximate": [],
     "mask": {"mode": "white", "coverage": 0.12, "bbox": [96, 64, 320, 288], "soft": False, "changed_outside_mask": 0},
     "images": [
         {

@@ -17,6 +17,7 @@ from app.masks import SettledMask, settle_mask
 from app.service import Service
 from app.settings import ApiSettings
 from app.uploads import check_image, read_file
+from jobs.approximations import approximations_of, check_caching
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, UnknownField
 from jobs.queue import Idempotency, Submitted
@@ -81,6 +82,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
     }
     parameters = InpaintParameters.model_validate(settled | preset | given | {"model": name})
     check_scheduler(parameters.scheduler, defaults.family, parameters.num_inference_steps)
+    check_caching(parameters.cache_interval, defaults.family)
     check_limits(parameters, defaults)
     return parameters
 
@@ -123,8 +125,9 @@ async def submit(
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
     mask, work = await anyio.to_thread.run_sync(_decode, service, files, parameters, limiter=service.decoders)
+    approximate = approximations_of(parameters, service.catalog.model(parameters.model).num_inference_steps)
     return await anyio.to_thread.run_sync(
-        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work
+        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate
     )
 
 

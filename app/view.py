@@ -7,6 +7,7 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
+from jobs.approximations import Approximation
 from jobs.errors import Crashed, Undecodable
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
@@ -39,6 +40,7 @@ class JobView(Record):
     queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
     progress: Progress
     seeds: list[int]
+    approximate: list[Approximation] = Field(description="What the request gave up for speed; empty: nothing.")
     mask: MaskReport
     images: list[ImageLink]
     timings: Timings | None
@@ -74,6 +76,7 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),
         seeds=seeds_of(parameters),
+        approximate=job.meta.get("approximate", []),
         mask=report.mask if report else uploaded_mask,
         images=image_links(job_id, report),
         timings=report.timings if report else None,

@@ -2,15 +2,17 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.schedulers import Family, Scheduler, check_scheduler
-from jobs.schema import Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
+from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 Source = Literal["embedded", "file", "hub", "folder"]
 
@@ -23,6 +25,7 @@ class Preset(Record):
     guidance_scale: Guidance | None = None
     scheduler: Scheduler | None = None
     strength: Strength | None = None
+    cache_interval: CacheInterval | None = None
 
 
 class ModelEntry(Record):
@@ -68,10 +71,11 @@ class ModelEntry(Record):
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
         named = [(preset.scheduler or self.scheduler, preset.num_inference_steps) for preset in self.presets.values()]
         for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
-            try:
+            with _refused():
                 check_scheduler(scheduler, self.family, count)
-            except InvalidField as error:
-                raise ValueError(str(error)) from None
+        for preset in self.presets.values():
+            with _refused():
+                check_caching(preset.cache_interval or 1, self.family)
         return self
 
     def preset(self, name: str) -> Preset:
@@ -81,6 +85,15 @@ class ModelEntry(Record):
         except KeyError:
             known = f"Known presets: {', '.join(self.presets)}." if self.presets else "The model has none."
             raise InvalidField(f"preset: there is no {name!r}. {known}") from None
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What a request is refused for is a fault of the catalog that has it."""
+    try:
+        yield
+    except InvalidField as error:
+        raise ValueError(str(error)) from None
 
 
 class Catalog(Record):

@@ -2,9 +2,10 @@
 
 import math
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis, WatchError
 from rq import Queue, Retry
@@ -62,10 +63,12 @@ class JobQueue:
         idempotency: Idempotency | None = None,
         caller: str = "",
         work: Work | None = None,
+        approximate: Sequence[str] = (),
     ) -> Submitted:
         """Accept one job, or raise. Callers take turns (``jobs/fairness.py``); "" stands for all that gave no key.
 
         ``work`` is what the job will ask of a network; without it nothing is foretold of it and of those behind it.
+        ``approximate``: what it gives up for speed (``jobs/approximations.py``), as its callers are told.
 
         The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
         the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
@@ -79,7 +82,7 @@ class JobQueue:
         if idempotency and (replay := self.replay(idempotency)):
             return replay
         self.check_room()
-        job = self._new_job(parameters, mask_report)
+        job = self._new_job(parameters, {"mask": mask_report.model_dump(), "approximate": list(approximate)})
         try:
             self.store.put_inputs(job.id, image, mask)
             submitted = self._enqueue(job, idempotency, caller, work)
@@ -91,12 +94,12 @@ class JobQueue:
             self.store.drop_inputs(job.id)
         return submitted
 
-    def _new_job(self, parameters: InpaintParameters, mask_report: MaskReport) -> Job:
+    def _new_job(self, parameters: InpaintParameters, meta: dict[str, Any]) -> Job:
         settings = self.settings
         return self.rq.create_job(
             JOB_FUNCTION,
             kwargs=parameters.model_dump(),
-            meta={"mask": mask_report.model_dump()},
+            meta=meta,
             job_id=uuid.uuid4().hex,
             timeout=settings.job_deadline_s,
             result_ttl=settings.record_ttl_s,

@@ -27,6 +27,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+CacheInterval = Annotated[int, Field(ge=1, le=10)]
 LoraScale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 
 
@@ -77,6 +78,9 @@ class InpaintRequest(Common):
     masked_content: MaskedContent | None = Field(
         None, description="What the denoising starts from under the mask; matters where strength is below 1."
     )
+    cache_interval: CacheInterval | None = Field(
+        None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
+    )
 
 
 class InpaintParameters(Common):
@@ -89,6 +93,9 @@ class InpaintParameters(Common):
     strength: Strength
     scheduler: str
     masked_content: MaskedContent
+    cache_interval: CacheInterval = Field(
+        1, exclude_if=lambda interval: interval == 1
+    )  # older workers know no such field
 
 
 class JobStatus(StrEnum):

@@ -5,6 +5,7 @@ from statistics import fmean
 
 from pydantic import Field
 
+from jobs.approximations import in_full_calls
 from jobs.catalog import ModelEntry
 from jobs.pace import Cost, Pace, Published, WorkerPace, pace_at
 from jobs.regions import Box, plan_region
@@ -17,7 +18,7 @@ class Work(Published):
 
     model: str
     area_px: int = Field(gt=0, description="Width times height of the canvas.")
-    calls: int = Field(ge=1, description="Network calls for each image.")
+    calls: float = Field(ge=1, description="Network calls for each image, counted in full ones.")
     rows: int = Field(ge=1, description="Rows of each of them, over all images.")
     images: int = Field(ge=1)
 
@@ -41,7 +42,8 @@ def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, i
 
 def work_on(parameters: InpaintParameters, entry: ModelEntry, area_px: int) -> Work:
     """The same, for a canvas that is known."""
-    calls = network_calls(parameters.scheduler, parameters.num_inference_steps, parameters.strength)
+    made = network_calls(parameters.scheduler, parameters.num_inference_steps, parameters.strength)
+    calls = in_full_calls(made, parameters.cache_interval)
     rows = parameters.n * (2 if guided(parameters, entry) else 1)
     return Work(model=parameters.model, area_px=area_px, calls=calls, rows=rows, images=parameters.n)
 

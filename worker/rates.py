@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
+from jobs.approximations import SHALLOW_SHARE
 from jobs.pace import Cost, WorkerPace, pace_at
 from jobs.work import cost_of, work_on
 from worker.engine import Engine
@@ -44,7 +45,8 @@ class Rates:
         key = batch[0].key
         if measured := self.engine.paces.get(key.model):
             rows = len(batch) * (2 if key.guided else 1)
-            self._expected_s += pace_at(measured, self.engine.area_px(key)).batch_s(rows)
+            share = SHALLOW_SHARE if key.shallow else 1
+            self._expected_s += share * pace_at(measured, self.engine.area_px(key)).batch_s(rows)
 
     def end(self) -> None:
         if not self._expected_s:

@@ -34,6 +34,7 @@ class BatchKey(NamedTuple):
     dtype: torch.dtype
     guided: bool
     adapters: AdapterSet = ()
+    shallow: bool = False  # whether the next call takes the deep features of an earlier one
 
 
 @dataclass(eq=False)
@@ -62,6 +63,8 @@ class DenoiseState:
     timesteps: torch.Tensor
     steps: int
     step_arguments: dict[str, Any]
+    cache_interval: int = 1  # of so many network calls the first is a full one, the others are shallow
+    deep: torch.Tensor | None = None  # features of the latest full call, for each of its rows: (1 or 2, 1, F, h, w)
     table: Table | None = None  # the scheduler's steps, where they can be tabulated: it is then never stepped itself
     past: list[Call] = field(default_factory=list)  # the latest network calls that the table looks back to
     index: int = 0  # of the next network call
@@ -80,6 +83,12 @@ class DenoiseState:
     @property
     def done(self) -> bool:
         return self.index >= self.calls or self.error is not None
+
+    def go_on(self, latents: torch.Tensor) -> None:
+        """The network has been called and the latents stepped: what is to be called next."""
+        self.latents = latents.to(self.latents.dtype)
+        self.index += 1
+        self.key = self.key._replace(shallow=self.index % self.cache_interval > 0)
 
     @property
     def painted(self) -> torch.Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.regions import plan_region
@@ -115,6 +116,7 @@ class Task:
         """What the PNG says of itself; the timings end with the PNG's own encoding."""
         seed = self.seeds[index]
         described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
+        described["approximate"] = approximations_of(self.parameters, self.entry.num_inference_steps)
         return json.dumps({**described, "timings": timings})
 
     # ---- engine thread

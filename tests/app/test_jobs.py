@@ -112,6 +112,21 @@ async def test_an_image_comes_with_its_facts_in_headers(client: httpx.AsyncClien
     assert headers["Server-Timing"].endswith("total;dur=1015.00")
 
 
+async def test_what_a_job_gave_up_for_speed_is_told_from_the_beginning_to_the_end(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    exact, fast = await submitted(client), await submitted(client, preset="fast", cache_interval="2")
+    assert [(await look(client, job_id))["approximate"] for job_id in (exact, fast)] == [
+        [],
+        ["fewer_steps", "cached_features"],
+    ]
+    for job_id, header in ((exact, None), (fast, "fewer_steps, cached_features")):
+        settler.start(job_id)
+        settler.succeed(job_id, [IMAGE])
+        image = await client.get(f"/v1/jobs/{job_id}/images/0")
+        assert image.headers.get("Infill-Approximate") == header
+
+
 async def test_an_image_that_has_not_changed_is_a_304(client: httpx.AsyncClient, settler: Settler) -> None:
     job_id = await submitted(client)
     settler.start(job_id)

@@ -51,6 +51,15 @@ def test_a_field_that_was_sent_wins_over_the_preset(tmp_path: Path) -> None:
     assert (parameters.num_inference_steps, parameters.guidance_scale) == (6, 0.0)
 
 
+def test_a_preset_may_reuse_features(tmp_path: Path) -> None:
+    file = tmp_path / "catalog.toml"
+    file.write_text(MODEL + LIGHTNING + "cache_interval = 2\n")
+    known = load_catalog(str(file))
+    assert settle_parameters(InpaintRequest(preset="lightning"), known).cache_interval == 2
+    assert settle_parameters(InpaintRequest(preset="lightning", cache_interval=1), known).cache_interval == 1
+    assert settle_parameters(InpaintRequest(), known).cache_interval == 1
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InvalidField, match="Known presets: lightning"):
         settled(tmp_path, preset="thunder")
@@ -97,6 +106,12 @@ def test_the_form_of_a_source_says_what_it_is(tmp_path: Path, source: str, kind:
         ('revision = "main"', "only for a source on the hub"),
         ('config = "/models/configs"', "only for a .safetensors file"),
         ("[models.large.presets.slow]\nnum_inference_steps = 60", "defaults and presets go up to 60"),
+        (
+            '[models.flow]\nfamily = "flux"\nsource = "/f"\nnum_inference_steps = 4\nguidance_scale = 1\n'
+            'strength = 1\nscheduler = "flow_euler"\n'
+            "[models.flow.presets.fast]\nnum_inference_steps = 4\ncache_interval = 2",
+            "only models of the families sd and sdxl can reuse features",
+        ),
     ],
 )
 def test_a_catalog_that_contradicts_itself_is_refused(tmp_path: Path, more: str, reason: str) -> None:

@@ -5,7 +5,7 @@ which diffusers' inpaint pipelines do it, also the order in which they draw rand
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,8 @@ from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
 from worker.tables import Table, tabulate
 
+DEEP = "deep"
+"""Beside the conditioning of a shallow call: (rows, F, h, w)."""
 TABLES = 256
 """Schedules whose tables a model keeps; at the next one it begins anew."""
 
@@ -87,6 +89,18 @@ class LatentDiffusion(LatentSpace, ABC):
     @abstractmethod
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
+
+    def forward_keeping(
+        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """The same call, and behind its channels those of its deep features: (rows, C + F, h, w)."""
+        raise NotImplementedError(f"{type(self).__name__} has no deep features.")
+
+    def forward_shallow(
+        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """A call that is told the deep features of an earlier one, as ``DEEP``, instead of computing them."""
+        raise NotImplementedError(f"{type(self).__name__} has no deep features.")
 
     def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the noise scheduler's ``set_timesteps``; ``grid`` is the latents' (h, w)."""
@@ -163,6 +177,7 @@ class LatentDiffusion(LatentSpace, ABC):
             timesteps=timesteps,
             steps=steps,
             step_arguments=sampling.step_arguments(scheduler, generator),
+            cache_interval=parameters.cache_interval,
             table=table,
         )
 
@@ -213,25 +228,41 @@ class LatentDiffusion(LatentSpace, ABC):
 
     @torch.inference_mode()
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
-        inputs = [self.mode.network_input(state) for state in states]
-        timesteps = [state.timesteps[state.index] for state in states]
-        text = [state.text for state in states]
+        told = [state.text for state in states]
+        if states[0].key.guided:
+            told = [state.negative_text for state in states if state.negative_text is not None] + told
+        output = self._called(states, told)
         if not states[0].key.guided:
-            return self._called(zip(inputs, timesteps, text, strict=True))
-        negative = [state.negative_text for state in states if state.negative_text is not None]
-        output = self._called(zip(inputs * 2, timesteps * 2, negative + text, strict=True))
+            return output
         unconditional, conditional = output.chunk(2)
         scale = torch.tensor([state.guidance_scale for state in states], device=self.device, dtype=self.dtype)
         return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
 
-    def _called(self, rows: Iterable[Row]) -> torch.Tensor:
-        """The network's output for rows of one batch, (rows, C, h, w)."""
+    def _called(self, states: Sequence[DenoiseState], told: Sequence[Conditioning]) -> torch.Tensor:
+        """The network's output of all states for what each is told, and again where there is more: (rows, C, h, w)."""
+        forward, shallow = self.forward, states[0].key.shallow
+        kept = not shallow and any(state.cache_interval > 1 for state in states)
+        if shallow:
+            deep = torch.cat([state.deep for state in states if state.deep is not None], 1).flatten(0, 1)
+            forward = self.forward_shallow
+            told = [{**row, DEEP: features} for row, features in zip(told, deep.split(1), strict=True)]
+        elif kept:
+            forward = self.forward_keeping
 
         def call(part: Sequence[Row]) -> torch.Tensor:
             inputs, timesteps, conditioning = zip(*part, strict=True)
-            return self.forward(torch.cat(inputs), torch.stack(timesteps), self.stack(conditioning))
+            return forward(torch.cat(inputs), torch.stack(timesteps), self.stack(conditioning))
 
-        return side_by_side(call, list(rows)) if self.device.type == "cpu" else call(list(rows))
+        times = len(told) // len(states)
+        inputs = [self.mode.network_input(state) for state in states] * times
+        timesteps = [state.timesteps[state.index] for state in states] * times
+        rows = list(zip(inputs, timesteps, told, strict=True))
+        output = side_by_side(call, rows) if self.device.type == "cpu" else call(rows)
+        if kept:
+            output, features = output.tensor_split((self.latent_channels,), 1)
+            for row, state in enumerate(states):
+                state.deep = features[row :: len(states), None].clone()  # apart from its mates', which may leave
+        return output
 
     @torch.inference_mode()
     def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
@@ -240,8 +271,7 @@ class LatentDiffusion(LatentSpace, ABC):
                 state.error = stepped
                 continue
             step = state.index // state.scheduler.order
-            state.latents = stepped.to(state.latents.dtype)
-            state.index += 1
+            state.go_on(stepped)
             state.latents = self.mode.after_step(state, step)
 
     @torch.inference_mode()

@@ -12,15 +12,15 @@ from diffusers import StableDiffusionXLInpaintPipeline
 
 from jobs.schema import InpaintParameters
 from worker.families.base import Canvas
-from worker.families.latent_diffusion import LatentDiffusion, Prompts
-from worker.families.sd import embedded_guidance
+from worker.families.latent_diffusion import Prompts
+from worker.families.unet import UNetDiffusion, embedded_guidance
 from worker.state import Conditioning
 
 AESTHETIC_SCORES = (6.0, 2.5)
 """For prompt and negative prompt; only the refiner is told them."""
 
 
-class StableDiffusionXL(LatentDiffusion):
+class StableDiffusionXL(UNetDiffusion):
     """The ``sdxl`` family, with both text encoders or (refiner) the second one alone.
 
     Conditioning: ``encoder_hidden_states`` (1, tokens, width), ``text_embeds`` (1, pooled width), ``time_ids`` (1, 6):
@@ -28,7 +28,6 @@ class StableDiffusionXL(LatentDiffusion):
     """
 
     pipeline_class = StableDiffusionXLInpaintPipeline
-    network_part = "unet"
 
     def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
         super().__init__(name, pipeline, encoding_budget_bytes)
@@ -72,10 +71,8 @@ class StableDiffusionXL(LatentDiffusion):
         )
         return ids[0].to(self.device), ids[1].to(self.device)
 
-    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        text, distilled = conditioning["encoder_hidden_states"], conditioning.get("timestep_cond")
+    def arguments(self, conditioning: Conditioning) -> dict[str, Any]:
         added = {name: conditioning[name] for name in ("text_embeds", "time_ids")}
-        output = self.network(
-            inputs, timesteps, text, timestep_cond=distilled, added_cond_kwargs=added, return_dict=False
-        )
-        return torch.as_tensor(output[0])
+        distilled = conditioning.get("timestep_cond")
+        text = conditioning["encoder_hidden_states"]
+        return {"encoder_hidden_states": text, "timestep_cond": distilled, "added_cond_kwargs": added}

@@ -1,0 +1,67 @@
+"""Cached features on the development photos: what they save, and how far the pictures go from the exact ones.
+
+`python -m bench.caching` paints every hole by the pocket model, exactly and with each `cache_interval` in turns, and
+prints the median time of the worker's part of a request (from the uploaded bytes to the PNG), how many times faster
+that is, and the distance in the hole from the exact picture. Beside it: as many full steps as the interval leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.machine import describe
+from bench.quality import Case, load_cases
+from bench.through_worker import worker_fill
+
+
+def psnr(case: Case, ours: np.ndarray, exact: np.ndarray) -> float:
+    """In the hole, in dB."""
+    squares = (ours[case.hole].astype(float) - exact[case.hole].astype(float)) ** 2
+    return float(10 * np.log10(255**2 / max(squares.mean(), 1e-12)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.caching", description=__doc__)
+    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
+    parser.add_argument("--mask", choices=("brush", "box"), default="box")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--prompt", default="blue")
+    parser.add_argument("--intervals", type=int, nargs="+", default=[2, 3, 5])
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(describe())
+    cases = load_cases(chosen.eval, chosen.mask, chosen.size)
+    asked = {"prompt": chosen.prompt, "guidance_scale": chosen.guidance}
+    ways = {"exact": {"num_inference_steps": chosen.steps}}
+    for interval in chosen.intervals:
+        ways[f"cache_interval {interval}"] = {"num_inference_steps": chosen.steps, "cache_interval": interval}
+        ways[f"{-(-chosen.steps // interval)} steps"] = {"num_inference_steps": -(-chosen.steps // interval)}
+    fills = {name: worker_fill(**asked, **fields) for name, fields in ways.items()}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    nearness: dict[str, list[float]] = {name: [] for name in ways}
+    results: dict[str, np.ndarray] = {}
+    for case in cases:
+        for name, fill in fills.items():
+            began = time.perf_counter()
+            result = fill(case.image, case.hole)
+            spent[name].append(1000 * (time.perf_counter() - began))
+            results[name] = result
+            nearness[name].append(psnr(case, result, results["exact"]))
+    print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance}")
+    base = statistics.median(spent["exact"])
+    for name in ways:
+        ms, near = statistics.median(spent[name]), statistics.median(nearness[name])
+        print(f"{name:18}{ms:6.0f} ms {base / ms:5.2f}x {'' if name == 'exact' else f'{near:6.1f} dB from the exact'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What the families with a U-Net share: Stable Diffusion and Stable Diffusion XL."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+
+from worker.families.deep_features import DeepFeatures
+from worker.families.latent_diffusion import DEEP, LatentDiffusion
+from worker.state import Conditioning
+
+
+class UNetDiffusion(LatentDiffusion):
+    """A family whose network is diffusers' ``UNet2DConditionModel``."""
+
+    network_part = "unet"
+
+    def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
+        super().__init__(name, pipeline, encoding_budget_bytes)
+        self.features = DeepFeatures(pipeline.unet)
+
+    @abstractmethod
+    def arguments(self, conditioning: Conditioning) -> dict[str, Any]:
+        """What the U-Net is told beside latents and timesteps, under its names."""
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        output = self.network(inputs, timesteps, **self.arguments(conditioning), return_dict=False)
+        return torch.as_tensor(output[0])
+
+    def forward_keeping(
+        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        return torch.cat(self.features.full(inputs, timesteps, **self.arguments(conditioning)), 1)
+
+    def forward_shallow(
+        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        told = {name: value for name, value in conditioning.items() if name != DEEP}
+        return self.features.shallow(conditioning[DEEP], inputs, timesteps, **self.arguments(told))
+
+
+def embedded_guidance(pipeline: Any, scale: float) -> Conditioning:
+    """What a U-Net distilled by latent consistency (Luo et al. 2023) is told of the scale; empty for all others."""
+    width = pipeline.unet.config.time_cond_proj_dim
+    if width is None:
+        return {}
+    embedding = pipeline.get_guidance_scale_embedding(torch.tensor([scale - 1]), embedding_dim=width)
+    return {"timestep_cond": embedding.to(pipeline._execution_device, pipeline.unet.dtype)}
