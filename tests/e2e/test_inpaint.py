@@ -105,6 +105,7 @@ def test_n_images_have_n_seeds_and_differ(client: httpx.Client) -> None:
         {"scheduler": "unipc"},
         {"scheduler": "euler_a"},
         {"scheduler": "ddpm"},
+        {"cache_interval": 2},
     ],
     ids=str,
 )

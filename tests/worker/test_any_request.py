@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jobs.catalog import ModelEntry
+from jobs.approximations import CACHING_FAMILIES
 from jobs.schedulers import SCHEDULERS, Family
 from jobs.schema import InpaintParameters, JobReport
 from tests.worker import tiny
@@ -43,6 +44,7 @@ def requests(family: Family) -> st.SearchStrategy[dict[str, Any]]:
             "guidance_scale": st.sampled_from([0.0, 1.0, 4.0]),
             "strength": st.sampled_from([1.0, 0.9999, 0.6, 0.1]),
             "scheduler": st.sampled_from(fitting),
+            "cache_interval": st.integers(1, 3 if family in CACHING_FAMILIES else 1),
             "masked_content": st.sampled_from(["original", "noise", "fill"]),
             "crop": st.sampled_from(["auto", "off"]),
             "crop_padding": st.integers(0, 40),
