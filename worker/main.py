@@ -14,6 +14,7 @@ from jobs.logs import configure_logs
 from jobs.loras import LoraFolder
 from jobs.store import Store
 from worker.adapters import Adapters
+from worker.compiling import Compiler
 from worker.desk import Desk
 from worker.engine import Engine
 from worker.inpaint_queue import InpaintQueue
@@ -45,8 +46,11 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     """Load the models and put a worker together, ready for ``work()``."""
     catalog = load_catalog(settings.catalog)
     measure = partial(profile, max_rows=2 * settings.max_rows)  # with guidance an image is two rows of the network
-    models = Models(catalog.models, Loader(settings).read, settings.model_budget_bytes, measure)
+    compiler = Compiler(settings, measure) if settings.compile else None
+    models = Models(catalog.models, Loader(settings).read, settings.model_budget_bytes, compiler or measure)
     models.load_first()
+    if compiler:
+        compiler.serve()
     connection = connect_worker(settings.redis_url)
     name = settings.worker_name or uuid.uuid4().hex
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)

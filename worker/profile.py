@@ -66,7 +66,7 @@ def profile(family: Family, entry: ModelEntry, max_rows: int, budget_s: float = 
 
 def _paces(family: Family, entry: ModelEntry, max_rows: int, budget_s: float) -> list[Pace]:
     native_px, largest_px = entry.size_px, entry.max_size_px
-    family.finish([_any_state(family, entry, native_px, seed=0)])  # the first call of everything costs more
+    family.finish([any_state(family, entry, native_px, seed=0)])  # the first call of everything costs more
     deadline = time.perf_counter() + budget_s
     native = _pace(family, entry, native_px, max_rows, budget_s / 2)
     least_s = (largest_px / native_px) ** 2 * (native.around_s + 2 * native.pass_s)
@@ -87,7 +87,7 @@ def by_cost(paces: list[Pace]) -> list[Pace]:
 
 def _pace(family: Family, entry: ModelEntry, size_px: int, max_rows: int, budget_s: float) -> Pace:
     began = time.perf_counter()
-    state = _any_state(family, entry, size_px, seed=size_px)
+    state = any_state(family, entry, size_px, seed=size_px)
     family.finish([state])
     around_s = time.perf_counter() - began
     found = sweep(lambda rows: _pass_s(family, state, rows), max_rows, budget_s - around_s)
@@ -126,7 +126,7 @@ def knee(pass_s: Mapping[int, float]) -> int:
     return min(rows for rows, seconds in pass_s.items() if rows / seconds * GAIN >= best)
 
 
-def _any_state(family: Family, entry: ModelEntry, size_px: int, seed: int) -> DenoiseState:
+def any_state(family: Family, entry: ModelEntry, size_px: int, seed: int) -> DenoiseState:
     """A request like many: random pixels, since some devices are faster with zeros, and a prompt not seen before."""
     image = np.random.default_rng(seed).integers(0, 256, (size_px, size_px, 3), np.uint8)
     mask = np.zeros((size_px, size_px), np.uint8)

@@ -68,7 +68,7 @@ def cells(model: Measured, part: str, size_px: int, rows: Sequence[int], peak: f
 def _cell(model: Measured, part: str, size_px: int, rows: int, tflop: float, peak: float) -> Cell:
     known = (model.name, part, size_px, rows, tflop)
     try:
-        call = _call(model.pipeline, part, size_px, rows, model.device, model.dtype)
+        call = network_call(model.pipeline, part, size_px, rows, model.device, model.dtype)
         ms = median_ms(call, model.device)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
@@ -84,21 +84,23 @@ def forward_tflop(model: Measured, part: str, size_px: int) -> float:
             name: type(network).from_config(network.config).eval()
             for name, network in (("unet", model.pipeline.unet), ("vae", model.pipeline.vae))
         }
-    twin = _Twin(**twins, vae_scale_factor=model.pipeline.vae_scale_factor)
-    call = _call(twin, part, size_px, 1, torch.device("meta"), torch.float32)
+    twin = Parts(**twins, vae_scale_factor=model.pipeline.vae_scale_factor)
+    call = network_call(twin, part, size_px, 1, torch.device("meta"), torch.float32)
     with FlopCounterMode(display=False) as counter:
         call()
     return float(counter.get_total_flops()) / 1e12
 
 
 @dataclass(frozen=True)
-class _Twin:
+class Parts:
+    """What is asked of a pipeline here."""
+
     unet: Any
     vae: Any
     vae_scale_factor: int
 
 
-def _call(
+def network_call(
     pipeline: Any, part: str, size_px: int, rows: int, device: torch.device, dtype: torch.dtype
 ) -> Callable[[], object]:
     """A call with random inputs, which are made once."""

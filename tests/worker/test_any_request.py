@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.catalog import ModelEntry
 from jobs.approximations import CACHING_FAMILIES
+from jobs.catalog import ModelEntry
 from jobs.schedulers import SCHEDULERS, Family
 from jobs.schema import InpaintParameters, JobReport
 from tests.worker import tiny

@@ -51,6 +51,8 @@ class Family(Protocol):
     name: str
     pipeline: Any
     """diffusers' own, which the networks belong to; adapters are read by it."""
+    network: Any
+    """The denoising network, one of the pipeline's."""
     latent_factor: int
     """Pixels that one latent cell spans."""
 
