@@ -235,8 +235,8 @@ def calls_of(network: torch.nn.Module) -> list[int]:
     return rows
 
 
-def painted(family: LatentDiffusion, n: int = 1) -> Any:
-    wanted = parameters("ddim", 1.0, guidance=1.0).model_copy(update={"n": n, "num_inference_steps": 2})
+def painted(family: LatentDiffusion, **fields: int) -> Any:
+    wanted = parameters("ddim", 1.0, guidance=1.0).model_copy(update={"num_inference_steps": 2, **fields})
     states = run_alone(family, wanted, canvas())
     return family.finish(states)
 
@@ -256,22 +256,28 @@ def test_the_vae_works_image_by_image_where_the_setting_says_so(folder: Path) ->
     assert rows == [[2], [1, 1]]
 
 
-def test_an_offloaded_model_paints_the_same_though_nobody_calls_its_pipeline(folder: Path) -> None:
+@pytest.mark.parametrize("cache_interval", [1, 2])
+def test_an_offloaded_model_paints_the_same_though_nobody_calls_its_pipeline(folder: Path, cache_interval: int) -> None:
     """accelerate's hooks at work, with the CPU in the part of the GPU."""
     read = Loader(settings()).read("tiny", entry(folder))
     bring(read.pipeline, CPU, "model")
     family = type(load(folder))("tiny", read.pipeline)
-    assert (painted(family) == painted(load(folder))).all()
+    assert (
+        painted(family, cache_interval=cache_interval) == painted(load(folder), cache_interval=cache_interval)
+    ).all()
 
 
-def test_a_model_offloaded_layer_by_layer_paints_the_same(folder: Path) -> None:
+@pytest.mark.parametrize("cache_interval", [1, 2])
+def test_a_model_offloaded_layer_by_layer_paints_the_same(folder: Path, cache_interval: int) -> None:
     """As ``enable_sequential_cpu_offload`` does it, which itself takes no CPU in the part of the GPU."""
     read = Loader(settings()).read("tiny", entry(folder))
     for network in networks(read.pipeline):
         cpu_offload(network, CPU, offload_buffers=len(network._parameters) > 0)
     family = type(load(folder))("tiny", read.pipeline)
     assert family.network.device.type == "meta"
-    assert (painted(family) == painted(load(folder))).all()
+    assert (
+        painted(family, cache_interval=cache_interval) == painted(load(folder), cache_interval=cache_interval)
+    ).all()
 
 
 @pytest.mark.parametrize("offload", ["model", "sequential"])
