@@ -83,8 +83,8 @@ class Desk:
         return self.store.canceled([task.job_id for task in tasks])
 
     def _eta(self, task: Task, tasks: list[Task]) -> dict[str, float]:
-        """The field of the progress: by the job's own steps, once there are two; before that as predicted."""
-        eta_ms = task.eta_ms or self.session.rates.eta_ms(task, tasks)
+        """The field of the progress, if it can be told."""
+        eta_ms = self.session.rates.eta_ms(task, tasks)
         return {} if eta_ms is None else {"eta_ms": eta_ms}
 
     def _tell_pace(self, pipeline: Any, tasks: list[Task]) -> None:

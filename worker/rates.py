@@ -58,11 +58,16 @@ class Rates:
     # ---- for others
 
     def eta_ms(self, task: Task, tasks: Sequence[Task]) -> float | None:
-        """Predicted time until a job ends among ``tasks``, as they are now; None where its model was not measured."""
+        """Time until a job ends among ``tasks``, as they are now: as predicted, or by its own steps if they say more.
+
+        Steps so far know nothing of batch mates that are on their way, nor of the decoding to come. None where its
+        model was not measured and the job has not taken two steps.
+        """
         if not self.engine.paces.get(task.model):
-            return None
+            return task.eta_ms or None
         left = self._left(task)
-        return round(1000 * self.slowness * max(left.alone_s, left.share_s * len(tasks)), 1)
+        predicted_s = self.slowness * max(left.alone_s, left.share_s * len(tasks))
+        return max(task.eta_ms, round(1000 * predicted_s, 1))
 
     def pace(self, seats: int, tasks: Iterable[Task]) -> WorkerPace:
         """For the API. ``tasks``: those in the worker's seats."""

@@ -70,6 +70,19 @@ def test_before_its_first_steps_a_job_has_an_eta_and_more_company_lengthens_it()
     session.shutdown()
 
 
+def test_a_job_whose_steps_take_longer_than_predicted_is_told_of_by_them() -> None:
+    session = session_on(0.05, 0.001)
+    one = task("sd", 1, num_inference_steps=20)
+    session.take(one, *uploads())
+    while one.step < 5:
+        session.turn()
+    assert session.rates.eta_ms(one, [one]) == one.eta_ms > 15 * 40
+    session.engine.paces = {}
+    assert session.rates.eta_ms(one, [one]) == one.eta_ms
+    session.run([one])
+    session.shutdown()
+
+
 def test_a_job_of_a_model_that_was_not_measured_is_not_foretold() -> None:
     session = session_on(0.0, 0.1)
     session.engine.paces = {"tiny": []}
