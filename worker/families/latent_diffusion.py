@@ -1,10 +1,10 @@
-"""What all families share: how a request becomes a state, a batch one forward pass, and latents pixels.
+"""What all families share: how a request becomes a state, and states go on from step to step to pixels.
 
 A family's own file names its diffusers parts and says how its network is asked; the rest is here, in the order in
 which diffusers' inpaint pipelines do it, also the order in which they draw random numbers.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,25 +18,21 @@ from jobs.schema import InpaintParameters
 from worker import masks, sampling
 from worker.encodings import Encodings
 from worker.families.base import Canvas, Clock, Pixels
+from worker.families.denoising_network import DenoisingNetwork
 from worker.families.latent_space import LatentSpace
 from worker.modes import mode_for
-from worker.row_threads import side_by_side
 from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
 from worker.tables import Table, tabulate
 
-DEEP = "deep"
-"""Beside the conditioning of a shallow call: (rows, F, h, w)."""
 TABLES = 256
 """Schedules whose tables a model keeps; at the next one it begins anew."""
 
 Prompts = tuple[Conditioning, Conditioning | None]
 """What the network is told of the prompt, and of the negative prompt where guidance is computed."""
-Row = tuple[torch.Tensor, torch.Tensor, Conditioning]
-"""Of a call of the network: its input (1, C', h, w), timestep () and conditioning."""
 
 
-class LatentDiffusion(LatentSpace, ABC):
+class LatentDiffusion(LatentSpace, DenoisingNetwork):
     """A loaded model: ``worker.families.base.Family``, but for what the abstract methods say.
 
     Latents are (1, C, h, w) everywhere; a family whose network wants them in another form changes it in ``forward``.
@@ -86,22 +82,6 @@ class LatentDiffusion(LatentSpace, ABC):
     def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
         """Conditioning of the prompt, and of the negative prompt if guidance is to be computed from both."""
 
-    @abstractmethod
-    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
-
-    def forward_keeping(
-        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-    ) -> torch.Tensor:
-        """The same call, and behind its channels those of its deep features: (rows, C + F, h, w)."""
-        raise NotImplementedError(f"{type(self).__name__} has no deep features.")
-
-    def forward_shallow(
-        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-    ) -> torch.Tensor:
-        """A call that is told the deep features of an earlier one, as ``DEEP``, instead of computing them."""
-        raise NotImplementedError(f"{type(self).__name__} has no deep features.")
-
     def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the noise scheduler's ``set_timesteps``; ``grid`` is the latents' (h, w)."""
         return {"num_inference_steps": steps}
@@ -109,14 +89,6 @@ class LatentDiffusion(LatentSpace, ABC):
     def extra_channels(self, repaint: torch.Tensor, masked_image_latents: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         """What a concat network sees after the latents: (1, 1, h, w) and (1, C, h, w) -> (1, C' - C, h, w)."""
         return torch.cat([repaint, masked_image_latents], dim=1)
-
-    def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
-        """The conditioning of several images as one batch."""
-        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-
-    def guide(self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance (Ho & Salimans 2022); both (rows, C, h, w), ``scale`` (rows, 1, 1, 1)."""
-        return unconditional + scale * (conditional - unconditional)
 
     # ---- the same for all
 
@@ -225,44 +197,6 @@ class LatentDiffusion(LatentSpace, ABC):
         if ground is not None:
             return self.extra_channels(repaint, ground, canvas)
         return self.extra_channels(repaint, self._encoded("masked", canvas, generator), canvas)
-
-    @torch.inference_mode()
-    def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
-        told = [state.text for state in states]
-        if states[0].key.guided:
-            told = [state.negative_text for state in states if state.negative_text is not None] + told
-        output = self._called(states, told)
-        if not states[0].key.guided:
-            return output
-        unconditional, conditional = output.chunk(2)
-        scale = torch.tensor([state.guidance_scale for state in states], device=self.device, dtype=self.dtype)
-        return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
-
-    def _called(self, states: Sequence[DenoiseState], told: Sequence[Conditioning]) -> torch.Tensor:
-        """The network's output of all states for what each is told, and again where there is more: (rows, C, h, w)."""
-        forward, shallow = self.forward, states[0].key.shallow
-        kept = not shallow and any(state.cache_interval > 1 for state in states)
-        if shallow:
-            deep = torch.cat([state.deep for state in states if state.deep is not None], 1).flatten(0, 1)
-            forward = self.forward_shallow
-            told = [{**row, DEEP: features} for row, features in zip(told, deep.split(1), strict=True)]
-        elif kept:
-            forward = self.forward_keeping
-
-        def call(part: Sequence[Row]) -> torch.Tensor:
-            inputs, timesteps, conditioning = zip(*part, strict=True)
-            return forward(torch.cat(inputs), torch.stack(timesteps), self.stack(conditioning))
-
-        times = len(told) // len(states)
-        inputs = [self.mode.network_input(state) for state in states] * times
-        timesteps = [state.timesteps[state.index] for state in states] * times
-        rows = list(zip(inputs, timesteps, told, strict=True))
-        output = side_by_side(call, rows) if self.device.type == "cpu" else call(rows)
-        if kept:
-            output, features = output.tensor_split((self.latent_channels,), 1)
-            for row, state in enumerate(states):
-                state.deep = features[row :: len(states), None].clone()  # apart from its mates', which may leave
-        return output
 
     @torch.inference_mode()
     def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:

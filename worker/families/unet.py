@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from worker.families.deep_features import DeepFeatures
-from worker.families.latent_diffusion import DEEP, LatentDiffusion
+from worker.families.denoising_network import DEEP
+from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import Conditioning
 
 
