@@ -120,13 +120,10 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
 
         ground = self.ground(canvas)
         image_latents, start = self._image_latents(canvas, strength, soft, ground, generator)
-        if ground is not None:
-            image_latents, start = (None if latents is None else latents - ground for latents in (image_latents, start))
-        noise = self._draw(canvas, generator)
+        noise, repaint = self._draw(canvas, generator), (grid > 0).to(self.device, self.dtype)
         latents = pure = sampling.pure_noise(scheduler, noise)
         if start is not None and strength < 1:
             latents = sampling.noised(scheduler, start, noise, timesteps[:1])
-        repaint = (grid > 0).to(self.device, self.dtype)
         if parameters.masked_content == "noise":
             latents = repaint * pure + (1 - repaint) * latents
         text, negative_text = prompts
@@ -167,7 +164,17 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
     def _image_latents(
         self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The image's latents and those that denoising starts from, where they are needed."""
+        """The image's latents and those that denoising starts from, where they are needed, counted from the ground."""
+        found = self._encoded_latents(canvas, strength, soft, ground, generator)
+        if ground is None:
+            return found
+        image_latents, start = (None if latents is None else latents - ground for latents in found)
+        return image_latents, start
+
+    def _encoded_latents(
+        self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The same as they are encoded."""
         needed = self.mode.needs_image_latents(soft)
         if not (needed or strength < 1):
             if self.encodes_image_at_full_strength:
