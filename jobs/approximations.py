@@ -1,18 +1,17 @@
 """What a request gives up of its model's best result for speed: told in every response, never chosen by the service."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from jobs.errors import InvalidField
 from jobs.schema import InpaintParameters
 
 Approximation = Literal["fewer_steps", "cached_features"]
-APPROXIMATIONS: tuple[Approximation, ...] = get_args(Approximation)
 
 CACHING_FAMILIES = ("sd", "sdxl")
 """Those with a U-Net, whose deep features can be kept from one network call to the next."""
 
 SHALLOW_SHARE = 0.1
-"""What a call that reuses features costs of a full one: 0.09 to 0.13 by ``bench.caching``."""
+"""What a call that reuses features costs of a full one: ``bench.gpu.ways`` prints it."""
 
 
 def approximations_of(parameters: InpaintParameters, usual_steps: int) -> list[Approximation]:

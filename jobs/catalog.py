@@ -2,8 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -70,12 +69,13 @@ class ModelEntry(Record):
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
         named = [(preset.scheduler or self.scheduler, preset.num_inference_steps) for preset in self.presets.values()]
-        for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
-            with _refused():
+        try:
+            for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
                 check_scheduler(scheduler, self.family, count)
-        for preset in self.presets.values():
-            with _refused():
+            for preset in self.presets.values():
                 check_caching(preset.cache_interval or 1, self.family)
+        except InvalidField as error:
+            raise ValueError(str(error)) from None
         return self
 
     def preset(self, name: str) -> Preset:
@@ -85,15 +85,6 @@ class ModelEntry(Record):
         except KeyError:
             known = f"Known presets: {', '.join(self.presets)}." if self.presets else "The model has none."
             raise InvalidField(f"preset: there is no {name!r}. {known}") from None
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """What a request is refused for is a fault of the catalog that has it."""
-    try:
-        yield
-    except InvalidField as error:
-        raise ValueError(str(error)) from None
 
 
 class Catalog(Record):

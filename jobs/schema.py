@@ -93,9 +93,8 @@ class InpaintParameters(Common):
     strength: Strength
     scheduler: str
     masked_content: MaskedContent
-    cache_interval: CacheInterval = Field(
-        1, exclude_if=lambda interval: interval == 1
-    )  # older workers know no such field
+    # left out where it says nothing, for workers of an older version refuse a field that they do not know
+    cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
 
 
 class JobStatus(StrEnum):

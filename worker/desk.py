@@ -43,7 +43,8 @@ class Desk:
         if parameters.model not in self.catalog.models:
             raise ModelUnavailable(f"This worker does not serve model {parameters.model!r}.")
         queued_s = (now() - (job.enqueued_at or now())).total_seconds()
-        task = Task(job.id, parameters, self.catalog.model(parameters.model), Stopwatch(queued_s))
+        entry, approximate = self.catalog.model(parameters.model), job.meta.get("approximate", [])
+        task = Task(job.id, parameters, entry, Stopwatch(queued_s), approximate)
         task.deadline = time.monotonic() + float(job.timeout or self.settings.job_deadline_s)
         task.stopwatch.enter("fetch")
         image, mask = self.store.inputs(job.id)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.regions import plan_region
@@ -30,6 +29,7 @@ class Task:
     parameters: InpaintParameters
     entry: ModelEntry
     stopwatch: Stopwatch
+    approximate: Sequence[str] = ()  # what its request gives up for speed, as its caller was told
     deadline: float = math.inf  # on the monotonic clock
     published: int = 0  # the step last made known
     area_px: int = 0  # of the canvas; 0 until it has been opened
@@ -116,8 +116,7 @@ class Task:
         """What the PNG says of itself; the timings end with the PNG's own encoding."""
         seed = self.seeds[index]
         described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
-        described["approximate"] = approximations_of(self.parameters, self.entry.num_inference_steps)
-        return json.dumps({**described, "timings": timings})
+        return json.dumps({**described, "approximate": self.approximate, "timings": timings})
 
     # ---- engine thread
 

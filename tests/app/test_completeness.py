@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client.core import Metric
 
@@ -9,6 +10,7 @@ from app.main import create_app
 from app.problems import HTTP_CODES, error_classes, status_of
 from app.settings import ApiSettings
 from app.submission import InpaintForm
+from jobs.approximations import Approximation
 from jobs.errors import InfillError
 from tests.redis_server import RedisServer
 
@@ -56,6 +58,12 @@ def test_every_form_field_is_documented() -> None:
     section = text[text.index("## Submit") : text.index("### Files")]
     documented = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
     assert documented == set(InpaintForm.model_fields)
+
+
+def test_every_approximation_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    section = text[text.index("### Approximate results") : text.index("### LoRA adapters")]
+    assert set(re.findall(r"^- `(\w+)`:", section, re.MULTILINE)) == set(get_args(Approximation))
 
 
 def test_every_metric_is_documented_with_its_kind(redis_server: RedisServer) -> None:

@@ -52,9 +52,7 @@ def test_a_field_that_was_sent_wins_over_the_preset(tmp_path: Path) -> None:
 
 
 def test_a_preset_may_reuse_features(tmp_path: Path) -> None:
-    file = tmp_path / "catalog.toml"
-    file.write_text(MODEL + LIGHTNING + "cache_interval = 2\n")
-    known = load_catalog(str(file))
+    known = catalog(tmp_path, MODEL + LIGHTNING + "cache_interval = 2\n")
     assert settle_parameters(InpaintRequest(preset="lightning"), known).cache_interval == 2
     assert settle_parameters(InpaintRequest(preset="lightning", cache_interval=1), known).cache_interval == 1
     assert settle_parameters(InpaintRequest(), known).cache_interval == 1

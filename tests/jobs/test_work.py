@@ -50,13 +50,15 @@ def test_a_plain_request_is_one_row_a_step_on_the_smallest_canvas() -> None:
         ({"strength": 0.3}, 6, 1),
         ({"scheduler": "heun"}, 39, 1),
         ({"scheduler": "heun", "strength": 0.5}, 19, 1),
+        ({"cache_interval": 2}, 11, 1),  # ten full calls, and ten at a tenth
+        ({"cache_interval": 2, "strength": 0.3}, 3.3, 1),
         ({"n": 3}, 20, 3),
         ({"guidance_scale": 4.0, "prompt": "a cat"}, 20, 2),
         ({"guidance_scale": 4.0, "prompt": "a cat", "n": 3}, 20, 6),
         ({"guidance_scale": 4.0}, 20, 1),  # both prompts are empty: nothing to compute
     ],
 )
-def test_steps_strength_order_guidance_and_images_count(fields: dict[str, Any], calls: int, rows: int) -> None:
+def test_steps_strength_order_guidance_and_images_count(fields: dict[str, Any], calls: float, rows: int) -> None:
     found = work(**fields)
     assert (found.calls, found.rows) == (calls, rows)
 
