@@ -10,32 +10,22 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.machine import describe
-from bench.quality import Case, load_cases
+from bench.quality import add_photo_options, load_cases, psnr
 from bench.through_worker import worker_fill
-
-
-def psnr(case: Case, ours: np.ndarray, exact: np.ndarray) -> float:
-    """In the hole, in dB."""
-    squares = (ours[case.hole].astype(float) - exact[case.hole].astype(float)) ** 2
-    return float(10 * np.log10(255**2 / max(squares.mean(), 1e-12)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.caching", description=__doc__)
-    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
-    parser.add_argument("--mask", choices=("brush", "box"), default="box")
-    parser.add_argument("--size", type=int, default=256)
+    add_photo_options(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--prompt", default="blue")
     parser.add_argument("--intervals", type=int, nargs="+", default=[2, 3, 5])
-    parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(describe())
@@ -55,7 +45,7 @@ def main() -> None:
             result = fill(case.image, case.hole)
             spent[name].append(1000 * (time.perf_counter() - began))
             results[name] = result
-            nearness[name].append(psnr(case, result, results["exact"]))
+            nearness[name].append(psnr(case.hole, result, results["exact"]))
     print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance}")
     base = statistics.median(spent["exact"])
     for name in ways:

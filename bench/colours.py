@@ -11,13 +11,12 @@ import argparse
 import colorsys
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.machine import describe
-from bench.quality import Case, Fill, load_cases
+from bench.quality import Case, Fill, add_photo_options, load_cases
 from bench.through_worker import worker_fill
 
 WORDS = {"red": 0.0, "bright green": 1 / 3, "green": 1 / 3, "blue": 2 / 3, "dark blue": 2 / 3, "yellow": 1 / 6}
@@ -53,12 +52,9 @@ def painted(cases: list[Case], fill: Fill, hue: float) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.colours", description=__doc__)
-    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
-    parser.add_argument("--mask", choices=("brush", "box"), default="box")
-    parser.add_argument("--size", type=int, default=256)
+    add_photo_options(parser)
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--guidance", type=float, help="instead of the preset's")
-    parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(describe())

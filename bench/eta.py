@@ -8,7 +8,6 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 
 import httpx
 
@@ -20,19 +19,10 @@ LOOK_S = 0.03
 LAST_S = 0.3
 
 
-@dataclass(frozen=True)
-class Told:
-    """At a moment, by the monotonic clock, of a job in this status: seconds that it would still take."""
-
-    at: float
-    status: str
-    eta_s: float
-
-
-def burst(client: httpx.Client, jobs: int, steps: int) -> dict[str, list[tuple[Told, float]]]:
-    """Everything that was told, by status, and the seconds that it really took."""
+def burst(client: httpx.Client, jobs: int, steps: int) -> dict[str, list[float]]:
+    """Told over real, at every look, by the job's status then."""
     photo, mask = photo_and_mask(512)
-    told: dict[str, list[Told]] = {}
+    told: dict[str, list[tuple[str, float, float]]] = {}  # job -> status, moment, seconds that it would still take
     for seed in range(jobs):
         fields = {"seed": str(seed), "num_inference_steps": str(steps)}
         answer = client.post("/v1/inpaint", files={"image": photo, "mask": mask}, data=fields)
@@ -44,23 +34,23 @@ def burst(client: httpx.Client, jobs: int, steps: int) -> dict[str, list[tuple[T
             if job["ended_at"]:
                 ended[job_id] = at
             elif (eta_ms := job["progress"]["eta_ms"]) is not None:
-                told[job_id].append(Told(at, job["status"], eta_ms / 1000))
+                told[job_id].append((job["status"], at, eta_ms / 1000))
         time.sleep(LOOK_S)
-    found = defaultdict(list)
-    for job_id, words in told.items():
-        for word in words:
-            found[word.status].append((word, ended[job_id] - word.at))
-    return found
+    ratios = defaultdict(list)
+    for job_id, looks in told.items():
+        for status, at, eta_s in looks:
+            if ended[job_id] - at > LAST_S:
+                ratios[status].append(eta_s / (ended[job_id] - at))
+    return ratios
 
 
-def report(found: dict[str, list[tuple[Told, float]]]) -> str:
-    shown = []
-    for status in ("queued", "running"):
-        ratios = [word.eta_s / took for word, took in found.get(status, []) if took > LAST_S]
-        if ratios:
-            middle, low, high = statistics.median(ratios), quantile(ratios, 0.1), quantile(ratios, 0.9)
-            shown.append(f"{status}: told/real {middle:.2f} ({low:.2f} to {high:.2f}, {len(ratios)} looks)")
-    return "; ".join(shown)
+def report(ratios: dict[str, list[float]]) -> str:
+    """The median of each status, and the tenth and ninetieth percentile."""
+    return "; ".join(
+        f"{status}: told/real {statistics.median(found):.2f} "
+        f"({quantile(found, 0.1):.2f} to {quantile(found, 0.9):.2f}, {len(found)} looks)"
+        for status, found in ratios.items()
+    )
 
 
 def main() -> None:

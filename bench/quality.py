@@ -105,13 +105,17 @@ class Metric:
         return self._eyes.features(image.permute(2, 0, 1)[None].float() / 127.5 - 1)
 
 
+def psnr(hole: NDArray[np.bool_], one: Pixels, other: Pixels) -> float:
+    """Of two pictures, (H, W, 3), where ``hole``, (H, W), is true; in dB."""
+    error = (one[hole].astype(np.float64) - other[hole]) ** 2
+    return float(10 * np.log10(255**2 / max(error.mean(), 1e-9)))
+
+
 def score(case: Case, filled: Pixels, metric: Metric, ms: float) -> Score:
-    error = (case.image[case.hole].astype(np.float64) - filled[case.hole]) ** 2
     _, similarity = structural_similarity(case.image, filled, channel_axis=2, full=True)
     rows, columns = np.flatnonzero(case.hole.any(1)), np.flatnonzero(case.hole.any(0))
     box = similarity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    psnr = 10 * np.log10(255**2 / max(error.mean(), 1e-9))
-    return Score(float(psnr), float(box.mean()), metric.distance(case.image, filled), ms)
+    return Score(psnr(case.hole, case.image, filled), float(box.mean()), metric.distance(case.image, filled), ms)
 
 
 def mean_score(scores: Iterable[Score]) -> Score:
@@ -154,6 +158,14 @@ CLASSICAL: dict[str, Fill] = {
     "worker/smooth_fill.py": smooth_fill,
     "worker/fill.py": fill,
 }
+
+
+def add_photo_options(parser: argparse.ArgumentParser) -> None:
+    """Which development photos and holes, for commands that look at one kind and size at a time."""
+    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
+    parser.add_argument("--mask", choices=("brush", "box"), default="box")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Ways of running a network, beside each other: ``python -m bench.gpu.ways``.
 
 As the engine runs it; with fused query, key and value projections; with its repeated blocks compiled, as
-``INFILL_COMPILE`` has it; and on a GPU compiled as a whole into CUDA graphs. Calls with the same inputs, in turns; the
-first call of each way, which compiles, is told apart, and the outputs are compared. The models are those of
-``bench.gpu``; nothing is downloaded.
+``INFILL_COMPILE`` has it; shallow, as a ``cache_interval`` has most of its calls; and on a GPU compiled as a whole into
+CUDA graphs. Calls with the same inputs, in turns; the first call of each way, which compiles, is told apart, and the
+outputs are compared. The models are those of ``bench.gpu``; nothing is downloaded.
 """
 
 import argparse
@@ -22,19 +22,34 @@ from bench.gpu.models import OPENERS, Place, quiet
 from bench.gpu.steps import Parts, network_call
 from bench.gpu.timing import synchronize
 from bench.machine import describe
+from worker.families.deep_features import DeepFeatures
 
 Call = Callable[[], Any]
 
 
-def ways(network: Any, device: torch.device) -> dict[str, Any]:
-    """The network and its copies, each run in another way."""
-    fused, blocks, whole = (copy.deepcopy(network) for _ in range(3))
+class Shallow:
+    """A network whose first call with inputs of a shape is a full one; the next ones use its deep features."""
+
+    def __init__(self, network: Any) -> None:
+        self.features = DeepFeatures(network)
+        self.deep: torch.Tensor | None = None
+
+    def __call__(self, *inputs: torch.Tensor, return_dict: bool, **conditioning: Any) -> tuple[torch.Tensor]:
+        if self.deep is None or self.deep[:, 0].shape != inputs[0][:, 0].shape:  # of other rows, or another size
+            output, self.deep = self.features.full(*inputs, **conditioning)
+            return (output,)
+        return (self.features.shallow(self.deep, *inputs, **conditioning),)
+
+
+def runners(network: Any, device: torch.device) -> dict[str, Any]:
+    """The network and copies of it, each run in another way."""
+    fused, blocks = copy.deepcopy(network), copy.deepcopy(network)
     fused.fuse_qkv_projections()
     blocks.compile_repeated_blocks(dynamic=True)
-    ways = {"plain": network, "fused qkv": fused, "blocks compiled": blocks}
+    made = {"plain": network, "fused qkv": fused, "blocks compiled": blocks, "shallow": Shallow(copy.deepcopy(network))}
     if device.type == "cuda":
-        ways["cuda graphs"] = torch.compile(whole, mode="reduce-overhead")
-    return ways
+        made["cuda graphs"] = torch.compile(copy.deepcopy(network), mode="reduce-overhead")
+    return made
 
 
 def timed_ms(call: Call, device: torch.device) -> float:
@@ -78,7 +93,7 @@ def main() -> None:
             pipeline, served = OPENERS[name](Place(device, dtype, Path(folder)))
         network = pipeline.unet.to(memory_format=torch.channels_last)
         parts = Parts(network, pipeline.vae, pipeline.vae_scale_factor)
-        sides = {way: replace(parts, unet=other) for way, other in ways(network, device).items()}
+        sides = {way: replace(parts, unet=other) for way, other in runners(network, device).items()}
         for size_px in chosen.sizes or [served.size_px]:
             for rows in chosen.rows:
                 calls = {}
