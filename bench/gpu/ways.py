@@ -34,11 +34,13 @@ class Shallow:
         self.features = DeepFeatures(network)
         self.deep: torch.Tensor | None = None
 
-    def __call__(self, *inputs: torch.Tensor, return_dict: bool, **conditioning: Any) -> tuple[torch.Tensor]:
-        if self.deep is None or self.deep[:, 0].shape != inputs[0][:, 0].shape:  # of other rows, or another size
-            output, self.deep = self.features.full(*inputs, **conditioning)
+    def __call__(
+        self, sample: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, return_dict: bool, **added: Any
+    ) -> tuple[torch.Tensor]:
+        if self.deep is None or self.deep[:, 0].shape != sample[:, 0].shape:  # of other rows, or another size
+            output, self.deep = self.features.full(sample, timesteps, text, **added)
             return (output,)
-        return (self.features.shallow(self.deep, *inputs, **conditioning),)
+        return (self.features.shallow(self.deep, sample, timesteps, text, **added),)
 
 
 def runners(network: Any, device: torch.device) -> dict[str, Any]:
