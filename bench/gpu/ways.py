@@ -31,7 +31,7 @@ class Shallow:
     """A network whose first call with inputs of a shape is a full one; the next ones use its deep features."""
 
     def __init__(self, network: Any) -> None:
-        self.features = DeepFeatures(network)
+        self.config, self.features = network.config, DeepFeatures(network)
         self.deep: torch.Tensor | None = None
 
     def __call__(
