@@ -80,7 +80,7 @@ def _connect(url: str, **options: Any) -> Redis:
 
 
 def _names_sentinels(url: str) -> bool:
-    return urlsplit(url).scheme.endswith("+sentinel")
+    return url.partition("://")[0].endswith("+sentinel")
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ class SentinelService:
     @classmethod
     def parse(cls, url: str) -> "SentinelService":
         """Raises ValueError, which never quotes the password."""
-        parts = urlsplit(url)
-        login, at, hosts = parts.netloc.rpartition("@")
-        name, _, db = parts.path.strip("/").partition("/")
+        scheme, _, rest = url.partition("://")  # urlsplit takes no list of hosts where one is an IPv6 address
+        address, _, query = rest.partition("?")
+        netloc, _, path = address.partition("/")
+        login, at, hosts = netloc.rpartition("@")
+        name, _, db = path.strip("/").partition("/")
         if not hosts or not name or (db and not db.isdecimal()):
-            raise ValueError(f"{parts.scheme}:// needs host[:port][,host[:port]...]/service[/db] after it.")
-        plain = f"{parts.scheme.removesuffix('+sentinel')}://{login}{at}-/{db}?{parts.query}"
+            raise ValueError(f"{scheme}:// needs host[:port][,host[:port]...]/service[/db] after it.")
+        plain = f"{scheme.removesuffix('+sentinel')}://{login}{at}-/{db}?{query}"
         options = parse_url(plain)  # redis-py's own reading of user, password, db and options
         del options["host"]
         tls = {"ssl": True} if options.pop("connection_class", None) else {}
