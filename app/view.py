@@ -7,10 +7,10 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from jobs.approximations import Approximation
 from jobs.errors import Crashed, Undecodable
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
+    Approximation,
     InpaintParameters,
     JobProblem,
     JobReport,
@@ -18,6 +18,7 @@ from jobs.schema import (
     MaskReport,
     Progress,
     Record,
+    RegionReport,
     Timings,
 )
 
@@ -42,6 +43,7 @@ class JobView(Record):
     seeds: list[int]
     approximate: list[Approximation] = Field(description="What the request gave up for speed; empty: nothing.")
     mask: MaskReport
+    region: RegionReport | None = Field(description="What was run, and at how many pixels; null until it has ended.")
     images: list[ImageLink]
     timings: Timings | None
     error: JobProblem | None
@@ -76,7 +78,8 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),
         seeds=seeds_of(parameters),
-        approximate=job.meta.get("approximate", []),
+        approximate=_approximate(job, report),
+        region=report.region if report else None,
         mask=report.mask if report else uploaded_mask,
         images=image_links(job_id, report),
         timings=report.timings if report else None,
@@ -99,6 +102,12 @@ def job_report(job: Job) -> JobReport | None:
     """The worker's report of a job that succeeded; None while there is none."""
     value = job.return_value()
     return JobReport.model_validate(value) if value else None
+
+
+def _approximate(job: Job, report: JobReport | None) -> list[Approximation]:
+    """As the worker reports it; until then, what was known at submission."""
+    known = report.approximate if report else None
+    return job.meta.get("approximate", []) if known is None else known
 
 
 def seeds_of(parameters: InpaintParameters) -> list[int]:

@@ -1,11 +1,7 @@
 """What a request gives up of its model's best result for speed: told in every response, never chosen by the service."""
 
-from typing import Literal
-
 from jobs.errors import InvalidField
-from jobs.schema import InpaintParameters
-
-Approximation = Literal["fewer_steps", "cached_features"]
+from jobs.schema import Approximation, InpaintParameters
 
 CACHING_FAMILIES = ("sd", "sdxl")
 """Those with a U-Net, whose deep features can be kept from one network call to the next."""

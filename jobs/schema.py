@@ -21,6 +21,8 @@ MaskMode = Literal["white", "black", "alpha", "alpha_inverted"]
 MaskedContent = Literal["original", "noise", "fill"]
 Crop = Literal["auto", "off"]
 OutputFormat = Literal["png"]
+Approximation = Literal["fewer_steps", "cached_features", "shrunk", "prompt_cut", "depth_reduced"]
+"""What a result can be less by than its model's best; ``jobs/approximations.py``."""
 
 Prompt = Annotated[str, Field(max_length=2_000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -128,6 +130,14 @@ class Progress(Record):
     eta_ms: float | None = None
 
 
+class RegionReport(Record):
+    """The part of the picture that was run, and the pixels it was run at."""
+
+    box: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
+    run_px: tuple[int, int] = Field(description="Width and height that the box had while the network painted it.")
+    scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
+
+
 class ImageInfo(Record):
     width: int
     height: int
@@ -166,6 +176,8 @@ class JobReport(Record):
     mask: MaskReport
     images: list[ImageInfo]
     timings: Timings
+    approximate: list[Approximation] | None = Field(None, description="None: a worker of an older version.")
+    region: RegionReport | None = None
 
 
 class JobProblem(Record):

@@ -13,7 +13,7 @@ import numpy as np
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.regions import plan_region
-from jobs.schema import ImageInfo, InpaintParameters, JobReport, MaskReport
+from jobs.schema import Approximation, ImageInfo, InpaintParameters, JobReport, MaskReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
 from worker.png import PngWriter
@@ -29,7 +29,7 @@ class Task:
     parameters: InpaintParameters
     entry: ModelEntry
     stopwatch: Stopwatch
-    approximate: Sequence[str] = ()  # what its request gives up for speed, as its caller was told
+    approximate: Sequence[Approximation] = ()  # what its request gives up for speed, as its caller was told
     deadline: float = math.inf  # on the monotonic clock
     published: int = 0  # the step last made known
     area_px: int = 0  # of the canvas; 0 until it has been opened
@@ -95,6 +95,7 @@ class Task:
                 for image in self.images
             ],
             timings=timings,
+            approximate=list(self.approximate),
         )
 
     def _mask_report(self, results: Sequence[Pixels]) -> MaskReport:
