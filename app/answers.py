@@ -7,7 +7,7 @@ from app.problems import failure_response
 from app.service import Service
 from app.view import JobView
 from jobs.errors import ImageNotFound, JobCanceled, JobNotFinished, ResultExpired
-from jobs.schema import JobStatus, Timings
+from jobs.schema import JobStatus, RegionReport, Timings
 
 NOT_PARTS = ("steps", "step_p50", "batch_mean")
 """Fields of Timings that are not a stretch of time."""
@@ -62,9 +62,17 @@ def _headers(service: Service, view: JobView, index: int) -> dict[str, str]:
         "Infill-Seed": str(view.seeds[index]),
         "Infill-Changed-Outside-Mask": str(view.mask.changed_outside_mask),
     }
+    if view.region:
+        headers["Infill-Region"] = _region(view.region)
     if view.approximate:
         headers["Infill-Approximate"] = ", ".join(view.approximate)
     return headers | ({"Server-Timing": server_timing(view.timings)} if view.timings else {})
+
+
+def _region(region: RegionReport) -> str:
+    """``box=0,0,640,480; run_px=512x384; scale=0.8``."""
+    width, height = region.run_px
+    return f"box={','.join(map(str, region.box))}; run_px={width}x{height}; scale={region.scale:g}"
 
 
 def _matches(request: Request, etag: str) -> bool:

@@ -13,7 +13,15 @@ JOB: dict[str, Any] = {
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0},
     "seeds": [42],
     "approximate": [],
-    "mask": {"mode": "white", "coverage": 0.12, "bbox": [96, 64, 320, 288], "soft": False, "changed_outside_mask": 0},
+    "mask": {
+        "mode": "white",
+        "scale": "full",
+        "coverage": 0.12,
+        "bbox": [96, 64, 320, 288],
+        "soft": False,
+        "snapped": 0,
+        "changed_outside_mask": 0,
+    },
     "region": {"box": [64, 32, 448, 416], "run_px": [384, 384], "scale": 1.0},
     "images": [
         {

@@ -1,6 +1,7 @@
 """The mask as uploaded -> the mask as the worker takes it: 8-bit grey, upright, white = repaint."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from app.uploads import Size, opened
-from jobs.errors import EmptyMask, InvalidMask, MaskSizeMismatch
-from jobs.schema import MaskMode, MaskReport
+from jobs import mask_values
+from jobs.errors import DoubtfulMask, EmptyMask, InvalidMask, MaskSizeMismatch
+from jobs.schema import MaskMode, MaskReport, MaskScale
 
 Mask = NDArray[np.uint8]
 
@@ -26,25 +28,70 @@ PNG_OPTIONS = [
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
+STRONG = 128
+"""A mask whose strongest value is below this leaves open what full strength is: half of it, or another scale."""
+
+
 @dataclass(frozen=True)
 class SettledMask:
+    """``leaves_known``: whether any pixel is left that the network is shown as surroundings."""
+
     png: bytes
     report: MaskReport
+    leaves_known: bool
 
 
-def settle_mask(data: bytes, mode: MaskMode, image_size: Size, max_pixels: int) -> SettledMask:
-    """Read a mask file by ``mode``; nothing about it is guessed.
+@dataclass(frozen=True)
+class Values:
+    """A mask's values as the file has them, (H, W), from 0 to ``top``, the largest its format can hold."""
 
-    Raises InvalidMask, MaskSizeMismatch, EmptyMask, TooLarge.
+    values: NDArray[Any]
+    top: float
+
+    def levels(self, scale: MaskScale) -> Mask:
+        """As 0 to 255, rounded; by ``binary`` everything above 0 is 255."""
+        if scale == "binary":
+            return np.where(self.values > 0, np.uint8(255), np.uint8(0))
+        if self.top == 255:
+            return np.asarray(self.values, np.uint8)
+        if self.top == 1:
+            return np.rint(self.values * np.float32(255)).astype(np.uint8)
+        return ((self.values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def settle_mask(
+    data: bytes, mode: MaskMode, image_size: Size, max_pixels: int, scale: MaskScale = "full"
+) -> SettledMask:
+    """Read a mask file by ``mode`` and ``scale``; nothing about it is guessed.
+
+    Raises InvalidMask, MaskSizeMismatch, EmptyMask, DoubtfulMask, TooLarge.
     """
     with opened(data, max_pixels, "mask") as image:
-        settled = mode == "white" and _is_settled(image)
+        settled = mode == "white" and scale == "full" and _is_settled(image)
         upright = ImageOps.exif_transpose(image)
         _check_size(upright.size, image_size)
-        mask = _by_alpha(upright) if mode.startswith("alpha") else _by_grey(upright)
+        values = _by_alpha(upright) if mode.startswith("alpha") else _by_grey(upright)
+        if scale == "full":
+            _check_range(values, mode)
+        mask = values.levels(scale)
     if mode in ("black", "alpha"):  # alpha: transparent is repainted
         mask = 255 - mask
-    return SettledMask(data if settled else _encode(mask), _report(mask, mode))
+    mask, snapped = mask_values.snap(mask)
+    report = _report(mask, mode, scale, snapped)
+    png = data if settled and not snapped else _encode(mask)
+    return SettledMask(png, report, leaves_known=not mask_values.hides_everything(mask))
+
+
+def _check_range(found: Values, mode: MaskMode) -> None:
+    """Refuse values that end far from the top of their range: 0 and 1, 0 to 255 in 16 bits, a washed-out grey."""
+    largest = found.values.max()
+    if 0 < largest < found.top * STRONG / 255:
+        kind = "alpha" if mode.startswith("alpha") else "grey"
+        raise DoubtfulMask(
+            f"mask: its largest {kind} value is {largest:g} of {found.top:g}, so what full strength is stays open. "
+            "Send mask_scale=binary if every value above 0 means full strength, or multiply the values so that "
+            f"{found.top:g} does."
+        )
 
 
 def _is_settled(image: Image.Image) -> bool:
@@ -62,30 +109,34 @@ def _check_size(mask_size: Size, image_size: Size) -> None:
         )
 
 
-def _by_alpha(image: Image.Image) -> Mask:
+def _by_alpha(image: Image.Image) -> Values:
     """The alpha channel: 0 is transparent."""
     if not image.has_transparency_data:
         raise InvalidMask(
             "mask: mask_mode alpha needs an alpha channel, and this file has none. "
             "Send a PNG with transparency, or say mask_mode=white or black."
         )
-    return np.asarray(image.convert("RGBA").getchannel("A"))
+    return Values(_alpha_of(image), 255)
 
 
-def _by_grey(image: Image.Image) -> Mask:
+def _alpha_of(image: Image.Image) -> Mask:
+    with_alpha = image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")
+    return np.asarray(with_alpha.getchannel("A"))
+
+
+def _by_grey(image: Image.Image) -> Values:
     """The grey values: 0 is black."""
     if image.mode in SIXTEEN_BIT:
-        return _from_16_bits(np.asarray(image))
+        return _wide(np.asarray(image))
     if image.mode == "F":
-        return _from_floats(np.asarray(image))
+        return _floats(np.asarray(image))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        _check_opaque(np.asarray(image.getchannel("A")))
+        _check_opaque(_alpha_of(image))
     if image.mode == "L":
-        return np.asarray(image)
+        return Values(np.asarray(image), 255)
     if image.mode in ("1", "LA"):
-        return np.asarray(image.convert("L"))
-    return _grey_of(np.asarray(image.convert("RGB")))
+        return Values(np.asarray(image.convert("L")), 255)
+    return Values(_grey_of(np.asarray(image.convert("RGB"))), 255)
 
 
 def _check_opaque(alpha: Mask) -> None:
@@ -109,33 +160,35 @@ def _grey_of(rgb: NDArray[np.uint8]) -> Mask:
     return np.ascontiguousarray(green)
 
 
-def _from_16_bits(values: NDArray[np.generic]) -> Mask:
-    """0..65535 -> 0..255, rounded."""
-    wide = values.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65_535:
+def _wide(values: NDArray[np.generic]) -> Values:
+    """16-bit grey, in whatever type Pillow has it."""
+    if values.min() < 0 or values.max() > 65_535:
         raise InvalidMask("mask: it has 32 bits a pixel. Send 8 or 16 bit grey.")
-    return ((wide + 128) // 257).astype(np.uint8)
+    return Values(values, 65_535)
 
 
-def _from_floats(values: NDArray[np.floating]) -> Mask:
-    """0..1 -> 0..255, rounded."""
+def _floats(values: NDArray[np.floating]) -> Values:
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise InvalidMask("mask: its floating-point values leave 0 to 1. Send 8 or 16 bit grey.")
-    levels: Mask = np.rint(values * 255).astype(np.uint8)
-    return levels
+    return Values(values, 1)
 
 
-def _report(mask: Mask, mode: MaskMode) -> MaskReport:
-    repainted = cv2.countNonZero(mask)
-    if not repainted:
-        raise EmptyMask(f"mask: read by mask_mode={mode}, it leaves nothing to repaint. {_EMPTY_ADVICE[mode]}")
+def _report(mask: Mask, mode: MaskMode, scale: MaskScale, snapped: int) -> MaskReport:
     left, top, width, height = cv2.boundingRect(mask)
-    full = cv2.countNonZero(cv2.inRange(mask, 255, 255))
+    if not width:
+        raise EmptyMask(f"mask: read by mask_mode={mode}, it leaves nothing to repaint. {_EMPTY_ADVICE[mode]}")
+    if (strongest := int(mask.max())) < STRONG:
+        raise DoubtfulMask(
+            f"mask: read by mask_mode={mode}, no pixel is repainted by more than {strongest} of 255, so the result "
+            f"would be the upload or nearly so. {_EMPTY_ADVICE[mode]}"
+        )
     return MaskReport(
         mode=mode,
-        coverage=repainted / mask.size,
+        scale=scale,
+        coverage=mask_values.coverage(mask),
         bbox=(left, top, left + width, top + height),
-        soft=repainted != full,
+        soft=bool(cv2.countNonZero(cv2.inRange(mask, 1, 254))),
+        snapped=snapped,
     )
 
 

@@ -19,14 +19,17 @@ from app.settings import ApiSettings
 from app.uploads import check_image, read_file
 from jobs.approximations import approximations_of, check_caching
 from jobs.catalog import Catalog, ModelEntry
-from jobs.errors import InvalidField, UnknownField
+from jobs.errors import InvalidField, NoSurroundings, UnknownField
 from jobs.queue import Idempotency, Submitted
+from jobs.regions import Region
 from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
-from jobs.work import Work, work_of
+from jobs.work import region_of, work_on
 
 FILES = {"image", "mask"}
 ABOUT_THE_CALL = {"on_disconnect"}
+READ_HERE = {"mask_scale"}
+"""Fields that have done their work once the mask has been read."""
 
 
 class InpaintForm(InpaintRequest):
@@ -71,7 +74,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
     preset = (
         defaults.preset(request.preset).model_dump(exclude_none=True, exclude={"description"}) if request.preset else {}
     )
-    given = request.model_dump(exclude_none=True, exclude={*FILES, *ABOUT_THE_CALL, "preset"})
+    given = request.model_dump(exclude_none=True, exclude={*FILES, *ABOUT_THE_CALL, *READ_HERE, "preset"})
     settled = {
         "seed": secrets.randbelow(MAX_SEED + 1),
         "num_inference_steps": defaults.num_inference_steps,
@@ -124,8 +127,10 @@ async def submit(
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
-    mask, work = await anyio.to_thread.run_sync(_decode, service, files, parameters, limiter=service.decoders)
-    approximate = approximations_of(parameters, service.catalog.model(parameters.model).num_inference_steps)
+    mask, region = await anyio.to_thread.run_sync(_decode, service, files, form, parameters, limiter=service.decoders)
+    entry = service.catalog.model(parameters.model)
+    work = work_on(parameters, entry, region.canvas[0] * region.canvas[1])
+    approximate = approximations_of(parameters, entry.num_inference_steps, region)
     return await anyio.to_thread.run_sync(
         service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate
     )
@@ -149,9 +154,17 @@ def _before_decoding(
     return None
 
 
-def _decode(service: Service, files: Files, parameters: InpaintParameters) -> tuple[SettledMask, Work]:
-    """The mask, and what the request will ask of a network."""
-    max_pixels = service.settings.max_pixels
+def _decode(
+    service: Service, files: Files, form: InpaintForm, parameters: InpaintParameters
+) -> tuple[SettledMask, Region]:
+    """The mask, and the part of the picture that will be run."""
+    max_pixels, entry = service.settings.max_pixels, service.catalog.model(parameters.model)
     size = check_image(files.image, max_pixels)
-    mask = settle_mask(files.mask, parameters.mask_mode, size, max_pixels)
-    return mask, work_of(parameters, service.catalog.model(parameters.model), size, mask.report.bbox)
+    mask = settle_mask(files.mask, parameters.mask_mode, size, max_pixels, form.mask_scale)
+    if entry.needs_surroundings and not mask.leaves_known:
+        raise NoSurroundings(
+            f"mask: it covers the whole picture, and model {parameters.model!r} paints from what surrounds a hole. "
+            "Leave a part of the picture out of the mask, or name a model whose needs_surroundings is false in "
+            "/v1/models."
+        )
+    return mask, region_of(parameters, entry, size, mask.report.bbox)

@@ -80,7 +80,7 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         seeds=seeds_of(parameters),
         approximate=_approximate(job, report),
         region=report.region if report else None,
-        mask=report.mask if report else uploaded_mask,
+        mask=_mask(uploaded_mask, report),
         images=image_links(job_id, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,
@@ -102,6 +102,12 @@ def job_report(job: Job) -> JobReport | None:
     """The worker's report of a job that succeeded; None while there is none."""
     value = job.return_value()
     return JobReport.model_validate(value) if value else None
+
+
+def _mask(uploaded: MaskReport, report: JobReport | None) -> MaskReport:
+    """The effective mask once there is one; how the upload was read stays with it."""
+    read = {"scale": uploaded.scale, "snapped": uploaded.snapped}
+    return report.mask.model_copy(update=read) if report else uploaded
 
 
 def _approximate(job: Job, report: JobReport | None) -> list[Approximation]:

@@ -1,6 +1,7 @@
 """What a request gives up of its model's best result for speed: told in every response, never chosen by the service."""
 
 from jobs.errors import InvalidField
+from jobs.regions import Region
 from jobs.schema import Approximation, InpaintParameters
 
 CACHING_FAMILIES = ("sd", "sdxl")
@@ -10,11 +11,14 @@ SHALLOW_SHARE = 0.1
 """What a call that reuses features costs of a full one: ``bench.gpu.ways`` prints it."""
 
 
-def approximations_of(parameters: InpaintParameters, usual_steps: int) -> list[Approximation]:
-    """How the result is less than the model's best; empty where it is not. ``usual_steps``: the model's default."""
+def approximations_of(
+    parameters: InpaintParameters, usual_steps: int, region: Region | None = None
+) -> list[Approximation]:
+    """How the result will be less than the model's best. ``usual_steps``: the model's default number."""
     given_up: dict[Approximation, bool] = {
         "fewer_steps": parameters.num_inference_steps < usual_steps,
         "cached_features": parameters.cache_interval > 1,
+        "shrunk": region is not None and region.scale < 1,
     }
     return [name for name, true in given_up.items() if true]
 

@@ -48,6 +48,7 @@ class ModelEntry(Record):
     max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
     max_num_inference_steps: Steps = 200
     max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
+    needs_surroundings: bool = Field(False, description="paints from what surrounds a hole: a full mask is refused")
     presets: dict[str, Preset] = Field(default_factory=dict)
 
     @property

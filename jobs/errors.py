@@ -96,6 +96,13 @@ class EmptyMask(RequestError):
     title = "The mask is empty"
 
 
+class DoubtfulMask(RequestError):
+    """The mask's values leave it open what is meant: as they are, the result would be the upload or nearly so."""
+
+    code = "doubtful_mask"
+    title = "The mask's values are doubtful"
+
+
 class TooLarge(RequestError):
     """An upload has too many bytes or too many pixels."""
 
@@ -246,6 +253,14 @@ class Undecodable(JobFailure):
 
     code = "undecodable_job"
     title = "The job's record cannot be read"
+    retryable = False
+
+
+class NoSurroundings(JobFailure):
+    """The mask leaves nothing of the picture known, and the model paints from what surrounds a hole."""
+
+    code = "no_surroundings"
+    title = "Nothing around the hole is known"
     retryable = False
 
 

@@ -18,6 +18,7 @@ class Record(BaseModel):
 
 
 MaskMode = Literal["white", "black", "alpha", "alpha_inverted"]
+MaskScale = Literal["full", "binary"]
 MaskedContent = Literal["original", "noise", "fill"]
 Crop = Literal["auto", "off"]
 OutputFormat = Literal["png"]
@@ -72,6 +73,9 @@ class InpaintRequest(Common):
     preset: str | None = Field(
         None, max_length=200, description="A preset of the model; fields that are sent win over it."
     )
+    mask_scale: MaskScale = Field(
+        "full", description="full: 1 is the largest value of the file's type. binary: every value above 0 is 1."
+    )
     seed: Seed | None = Field(None, description="As torch.Generator('cpu').manual_seed; random when absent.")
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
@@ -118,9 +122,13 @@ class MaskReport(Record):
     """
 
     mode: MaskMode
-    coverage: float = Field(description="Share of pixels whose mask value is above 0.")
-    bbox: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
+    scale: MaskScale = "full"
+    coverage: float = Field(description="Share of the picture that is repainted; a grey pixel counts in part.")
+    bbox: tuple[int, int, int, int] = Field(
+        description="[left, top, right, bottom] in pixels of the upright input: all that is above 0."
+    )
     soft: bool = Field(description="Whether the mask has values between 0 and 1.")
+    snapped: int = Field(0, description="Pixels of the upload so near 0 or 1 that they were read as 0 or 1.")
     changed_outside_mask: int | None = Field(None, description="Pixels changed where the effective mask is 0: counted.")
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from jobs.approximations import in_full_calls
 from jobs.catalog import ModelEntry
 from jobs.pace import Cost, Pace, Published, WorkerPace, pace_at
-from jobs.regions import Box, plan_region
+from jobs.regions import Box, Region, plan_region
 from jobs.schedulers import network_calls
 from jobs.schema import InpaintParameters
 
@@ -23,8 +23,8 @@ class Work(Published):
     images: int = Field(ge=1)
 
 
-def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Work:
-    """What a request will ask.
+def region_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Region:
+    """The part of the picture that a request will run.
 
     Args:
         parameters: the request, settled.
@@ -35,13 +35,19 @@ def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, i
     reach = parameters.mask_grow + parameters.mask_feather
     left, top, right, bottom = bbox
     grown = (max(0, left - reach), max(0, top - reach), min(size[0], right + reach), min(size[1], bottom + reach))
-    sides = (entry.size_px, entry.max_size_px)
-    width, height = plan_region(size, grown, parameters.crop_padding, parameters.crop == "auto", sides).canvas
+    return plan_region(
+        size, grown, parameters.crop_padding, parameters.crop == "auto", (entry.size_px, entry.max_size_px)
+    )
+
+
+def work_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Work:
+    """What a request will ask; the arguments are those of ``region_of``."""
+    width, height = region_of(parameters, entry, size, bbox).canvas
     return work_on(parameters, entry, width * height)
 
 
 def work_on(parameters: InpaintParameters, entry: ModelEntry, area_px: int) -> Work:
-    """The same, for a canvas that is known."""
+    """What a request will ask of a network on a canvas of so many pixels."""
     made = network_calls(parameters.scheduler, parameters.num_inference_steps, parameters.strength)
     calls = in_full_calls(made, parameters.cache_interval)
     rows = parameters.n * (2 if guided(parameters, entry) else 1)

@@ -20,6 +20,8 @@ AMOUNT = 0.7
 EDGE = 20.0
 """Grey levels that detail cannot pass, for texture goes on where outlines do not."""
 TINY = 1e-3
+NOTHING_KNOWN = 127
+"""The grey of a picture without any known pixel."""
 
 
 def fill(image: Pixels, hole: Hole) -> Pixels:
@@ -44,6 +46,11 @@ def fill(image: Pixels, hole: Hole) -> Pixels:
         colours[places] = (colours.take(places, axis=0) + fine + 0.5).clip(0, 255).astype(np.uint8)
         filled[window] = part
     return filled
+
+
+def soft_fill(image: Pixels, mask: Pixels) -> Pixels:
+    """Fill a hole of soft values, (H, W), 255 wholly missing: what is missing least is what the rest is filled from."""
+    return fill(image, mask > mask.min()) if mask.min() < 255 else np.full_like(image, NOTHING_KNOWN)
 
 
 def _detail(image: Pixels, hole: Hole) -> Floats:

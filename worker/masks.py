@@ -1,6 +1,7 @@
 """The mask's life in the worker: grown and feathered in pixels, shrunk to the latent grid, released step by step.
 
-White / 1 means repaint. Pixel masks are uint8, (H, W), 0 to 255; latent masks are float, (1, 1, h, w), 0 to 1.
+White / 1 means repaint. What grey values mean is in ``jobs/mask_values.py``.
+Pixel masks are uint8, (H, W), 0 to 255; latent masks are float, (1, 1, h, w), 0 to 1.
 """
 
 import cv2
@@ -15,17 +16,43 @@ DISC_PX = 12
 
 
 def effective_mask(mask: Mask, grow_px: int, feather_px: int) -> Mask:
-    """Dilate by ``grow_px`` and soften the edge over ``feather_px`` on both sides. The input is left as it is."""
-    left = grow_px
+    """Dilate by ``grow_px``, then soften the edge outwards over ``feather_px``: no pixel is less than it was.
+
+    Only the mask's box and what is in reach of it is looked at. The input is left as it is.
+    """
+    box, reach = bounding_box(mask), grow_px + feather_px
+    if box is None or not reach:
+        return mask
+    window = (slice(max(box[1] - reach, 0), box[3] + reach), slice(max(box[0] - reach, 0), box[2] + reach))
+    effective = mask.copy()
+    effective[window] = _feathered(_dilated(mask[window], grow_px), feather_px)
+    return effective
+
+
+def _feathered(mask: Mask, radius_px: int) -> Mask:
+    """Half of the reach is dilated, the other half blurred: the ramp begins at the edge and ends at ``radius_px``."""
+    if not radius_px:
+        return mask
+    blur_px = radius_px // 2
+    wide = _dilated(mask, radius_px - blur_px)
+    size = 2 * blur_px + 1
+    blurred = cv2.GaussianBlur(wide, (size, size), max(blur_px, 1) / 2, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(np.maximum(mask, blurred), np.uint8)
+
+
+def _dilated(mask: Mask, radius_px: int) -> Mask:
+    left = radius_px
     while left > 0:
         radius = min(left, DISC_PX)
         mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)))
         left -= radius
-    if feather_px:
-        size = 2 * feather_px + 1
-        feathered = cv2.GaussianBlur(mask, (size, size), feather_px / 2, borderType=cv2.BORDER_REPLICATE)
-        mask = feathered if feathered.any() else mask  # a dot thinned out to nothing would be a mask not obeyed
     return mask
+
+
+def blended(known: Mask, painted: Mask, weight: Mask) -> Mask:
+    """``round((weight * painted + (255 - weight) * known) / 255)``, (h, w, C); ``weight`` is (h, w). All uint8."""
+    wide = weight[..., None].astype(np.uint16)
+    return np.asarray((wide * painted + (255 - wide) * known + 127) // 255, np.uint8)
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int] | None:
@@ -57,16 +84,12 @@ def latent_mask(mask: Mask, factor: int) -> torch.Tensor:
     return torch.from_numpy(cells.astype(np.float32) / 255)[None, None]
 
 
-def release_steps(mask: torch.Tensor, steps: int) -> torch.Tensor:
-    """The step before which each cell is held to the original: ``ceil((1 - value) * steps)``.
+def held(mask: torch.Tensor, step: int, steps: int) -> torch.Tensor:
+    """How far each cell is held to the original after ``step`` (counted from 0) of ``steps``: 1 wholly, 0 not at all.
 
-    A cell of value 1 is free from step 0 on, one of value 0 never (its release is ``steps``). Between them a cell is
-    repainted by the last ``value`` share of the steps, as if it alone were run at that strength
-    (Levin & Fried 2023, Differential Diffusion, algorithm 1).
+    A cell of value 1 is free from the first step on, one of value 0 never. Between them a cell is repainted by the last
+    ``value`` share of the steps, as if it alone were run at that strength (Levin & Fried 2023, Differential Diffusion,
+    algorithm 1). The step in which it becomes free counts in part, so that a value a little below 1 does not cost a
+    whole step.
     """
-    return torch.ceil((1 - mask) * steps - 1e-6)
-
-
-def held(release: torch.Tensor, index: int) -> torch.Tensor:
-    """1 where a cell is still held to the original after step ``index`` (counted from 0), else 0."""
-    return (release > index).to(torch.float32)
+    return ((1 - mask.float()) * steps - step).clamp(0, 1)

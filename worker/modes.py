@@ -1,7 +1,7 @@
 """How inpainting is done with a network: by further input channels, or by recomposing the latents after each step.
 
 Both speak of masks the same way: 1 = repaint. Both hold the cells of a soft mask to the original until the step that
-their value names (``worker.masks.release_steps``).
+their value names (``worker.masks.held``).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Mode(Protocol):
     name: str
 
     def needs_image_latents(self, soft: bool) -> bool:
-        """Whether ``after_step`` will ask for the image latents."""
+        """Whether ``after_step`` will ask for the image latents; ``soft``: whether the mask has cells to be held."""
         ...
 
     def network_input(self, state: DenoiseState) -> torch.Tensor:
@@ -48,8 +48,13 @@ class ConcatMode:
         return torch.cat([state.scaled_latents(), state.extra_channels], dim=1)
 
     def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
-        """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held."""
-        return recompose(state, held(state.release, step) * state.mask) if state.soft else state.latents
+        """Nothing for a black and white mask: the network itself keeps what it is shown. Soft cells are held.
+
+        Not those of a network that paints on a fill: its first step would decide them, and their ground is soft itself.
+        """
+        if not state.soft or state.ground is not None:
+            return state.latents
+        return recompose(state, held(state.mask, step, state.steps) * (state.mask > 0))
 
 
 class RecomposeMode:
@@ -68,7 +73,7 @@ class RecomposeMode:
         return state.scaled_latents()
 
     def after_step(self, state: DenoiseState, step: int) -> torch.Tensor:
-        return recompose(state, held(state.release, step))
+        return recompose(state, held(state.mask, step, state.steps))
 
 
 def recompose(state: DenoiseState, keep: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,11 @@ class Picture:
     icc_profile: bytes | None
 
     @property
+    def pixels(self) -> Pixels:
+        """(H, W, 3), or (H, W, 4) with alpha."""
+        return self.rgb if self.alpha is None else np.dstack([self.rgb, self.alpha])
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.rgb.shape[1], self.rgb.shape[0]

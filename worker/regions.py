@@ -1,32 +1,80 @@
-"""The part of the picture that is run (``jobs/regions.py``): cut out at native pixels, pasted back.
+"""The part of the picture that is run (``jobs/regions.py``): cut out onto its canvas, pasted back.
 
-Where it reaches over the picture's edge the canvas is filled up with the edge's pixels, and cut off again. Pictures are
-uint8, (H, W, 3).
+What the canvas has beyond the box is filled up with the edge's pixels. Pictures are uint8, (H, W, 3).
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.mask_values import HIDDEN
 from jobs.regions import Region
+from worker.masks import blended
 
 Pixels = NDArray[np.uint8]
+
+MIN_WEIGHT = 16
+"""Below this mean weight, of 255, a weighted mean in 8 bits is mostly rounding."""
 
 BAND_PX = 32
 """Rows that are compared at a time."""
 
 
-def cut(pixels: Pixels, region: Region) -> Pixels:
-    """The region's pixels on its canvas. Works for masks (H, W) too, which are 0 beyond the picture's edge."""
-    height, width = pixels.shape[:2]
+def cut(pixels: Pixels, region: Region, weight: Pixels | None = None) -> Pixels:
+    """The region's pixels on its canvas: shrunk first where it has to be, and padded then.
+
+    Args:
+        pixels: (H, W, 3) or (H, W).
+        region: where they lie.
+        weight: how much each pixel counts where several become one, (H, W); all alike without it.
+
+    Returns:
+        (h, w, 3) or (h, w), of the region's canvas size.
+    """
+    inside = _inside(pixels, region)
+    if region.size != region.run_px:
+        if weight is None:
+            inside = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
+        else:
+            inside = _weighted_mean(inside, _inside(weight, region), region.run_px)
+    return _padded(inside, region)
+
+
+def cut_mask(mask: Pixels, region: Region) -> Pixels:
+    """A mask on the region's canvas, (h, w): a canvas pixel takes the largest of its pixels, so that strokes survive.
+
+    Where that would leave nothing known although the picture has something, what is masked least stays known.
+    """
+    inside = _inside(mask, region)
+    if region.size == region.run_px:
+        return _padded(inside, region)
+    across, down = (-(-length // run) + 2 for length, run in zip(region.size, region.run_px, strict=True))
+    widest = cv2.dilate(inside, np.ones((down | 1, across | 1), np.uint8))
+    shrunk = cv2.resize(widest, region.run_px, interpolation=cv2.INTER_NEAREST_EXACT)
+    if shrunk.min() >= HIDDEN > inside.min():
+        mean = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
+        shrunk[mean == mean.min()] = 0
+    return _padded(shrunk, region)
+
+
+def _inside(pixels: Pixels, region: Region) -> Pixels:
     left, top, right, bottom = region.box
-    inside = pixels[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    above, below, before, after = max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width)
-    if above or below or before or after:
-        kind = cv2.BORDER_REPLICATE if pixels.ndim == 3 else cv2.BORDER_CONSTANT
-        inside = cv2.copyMakeBorder(inside, above, below, before, after, borderType=kind, value=0)
-    if region.size != region.canvas:
-        inside = cv2.resize(inside, region.canvas, interpolation=cv2.INTER_AREA)
+    return pixels[top:bottom, left:right]
+
+
+def _weighted_mean(pixels: Pixels, weight: Pixels, size: tuple[int, int]) -> Pixels:
+    """(H, W, 3) shrunk to ``size``, each pixel by its weight; where there is none, by equal ones."""
+    weighted = cv2.multiply(pixels, cv2.merge([weight] * 3), scale=1 / 255)
+    part, total, plain = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (weight, weighted, pixels))
+    mean = cv2.divide(total, cv2.merge([part] * 3), scale=255)
+    return np.asarray(np.where((part >= MIN_WEIGHT)[..., None], mean, plain), np.uint8)
+
+
+def _padded(inside: Pixels, region: Region) -> Pixels:
+    left, top, right, bottom = region.inner
+    width, height = region.canvas
+    if (width, height) != region.run_px:
+        inside = cv2.copyMakeBorder(inside, top, height - bottom, left, width - right, borderType=cv2.BORDER_REPLICATE)
     return np.ascontiguousarray(inside)
 
 
@@ -34,37 +82,48 @@ def paste(original: Pixels, canvas: Pixels, region: Region, mask: Pixels) -> Pix
     """Put the repainted canvas over the original where the mask asks for it.
 
     ``result = round((mask * canvas + (255 - mask) * original) / 255)``: exactly the original where the mask is 0,
-    exactly the canvas where it is 255.
+    exactly the canvas where it is 255. With alpha, painted is laid *over* the original (Porter & Duff 1984): opaque by
+    the mask's weight, and colours under full transparency mix with nothing.
 
     Args:
-        original: (H, W, 3).
+        original: (H, W, 3), or (H, W, 4) with alpha.
         canvas: (h, w, 3), of the region's canvas size.
         region: where the canvas belongs.
         mask: the effective mask, (H, W).
 
     Returns:
-        A new (H, W, 3) picture.
+        A new picture like ``original``.
     """
-    if region.size != region.canvas:
-        canvas = cv2.resize(canvas, region.size, interpolation=cv2.INTER_CUBIC)
-    height, width = original.shape[:2]
+    x, y, x_end, y_end = region.inner
+    painted = canvas[y:y_end, x:x_end]
+    if region.size != region.run_px:
+        painted = cv2.resize(painted, region.size, interpolation=cv2.INTER_CUBIC)
     left, top, right, bottom = region.box
-    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
-    painted = canvas[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left].astype(np.uint16)
-    weight = mask[rows, columns, None].astype(np.uint16)
-    result = original.copy()
-    known = original[rows, columns].astype(np.uint16)
-    result[rows, columns] = (weight * painted + (255 - weight) * known + 127) // 255
+    weight, result = mask[top:bottom, left:right], original.copy()
+    part, blend = result[top:bottom, left:right], _over if original.shape[2] == 4 else blended
+    for row in range(0, len(part), BAND_PX):  # wide intermediate values of a band at a time, not of a picture
+        band = slice(row, row + BAND_PX)
+        part[band] = blend(part[band], painted[band], weight[band])
     return result
 
 
+def _over(known: Pixels, painted: Pixels, weight: Pixels) -> Pixels:
+    """``painted`` (h, w, 3) of opacity ``weight`` (h, w) over ``known`` (h, w, 4) of its own; known where it is 0."""
+    wide = weight[..., None].astype(np.uint32)
+    below = (255 - wide) * known[..., 3:]  # in 1 / 65025
+    opacity = 255 * wide + below
+    colour = (255 * wide * painted + below * known[..., :3] + opacity // 2) // np.maximum(opacity, 1)
+    over = np.concatenate([colour, (opacity + 127) // 255], axis=2).astype(np.uint8)
+    return np.where(wide == 0, known, over)
+
+
 def changed_outside(original: Pixels, result: Pixels, mask: Pixels) -> int:
-    """How many pixels differ where the mask is 0. Counted over the whole picture, not deduced."""
+    """How many pixels differ, in colour or alpha, where the mask is 0. Counted over the whole picture, not deduced."""
     changed = 0
     for top in range(0, len(original), BAND_PX):  # a band stays in the cache, and most have no difference at all
         band = slice(top, top + BAND_PX)
         differs = original[band] != result[band]
         if differs.any():
-            red, green, blue = (differs[..., channel] for channel in range(3))
-            changed += int(np.count_nonzero((red | green | blue) & (mask[band] == 0)))
+            channels = [differs[..., channel] for channel in range(differs.shape[-1])]
+            changed += int(np.count_nonzero(np.logical_or.reduce(channels) & (mask[band] == 0)))
     return changed

@@ -42,15 +42,14 @@ class DenoiseState:
     """Everything an image needs for its next step. Batch mates share the network, nothing else.
 
     Shapes, with C latent channels on an h x w grid: latents, noise, image_latents (1, C, h, w); extra_channels
-    (1, C' - C, h, w) for a network of C' input channels; mask and release (1, 1, h, w); text and negative_text one
+    (1, C' - C, h, w) for a network of C' input channels; mask (1, 1, h, w); text and negative_text one
     row; timesteps (N,), one for each network call: a scheduler of second order makes two a step, and one in the last.
     """
 
     key: BatchKey
     latents: torch.Tensor
     noise: torch.Tensor
-    mask: torch.Tensor  # 1 where the network is to repaint, else 0
-    release: torch.Tensor  # the step before which a cell is held to the original, worker.masks.release_steps
+    mask: torch.Tensor  # 1 where the network is to repaint, 0 where not, and between them by jobs/mask_values.py
     soft: bool
     image_latents: torch.Tensor | None
     extra_channels: torch.Tensor | None
@@ -92,7 +91,10 @@ class DenoiseState:
 
     @property
     def painted(self) -> torch.Tensor:
-        """The picture's latents as they are now, (1, C, h, w). Where nothing is repainted the ground is the picture."""
+        """The picture's latents as they are now, (1, C, h, w). Where nothing is repainted the ground is the picture.
+
+        The ground of a soft cell is filled in part already; what is painted on it counts as much.
+        """
         return self.latents if self.ground is None else self.latents * self.mask + self.ground
 
     def scaled_latents(self) -> torch.Tensor:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jobs import mask_values
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.regions import plan_region
-from jobs.schema import Approximation, ImageInfo, InpaintParameters, JobReport, MaskReport
+from jobs.schema import Approximation, ImageInfo, InpaintParameters, JobReport, MaskReport, RegionReport
 from worker import masks, pictures, regions
 from worker.families.base import Canvas, Family, Pixels
+from worker.fill import soft_fill
 from worker.png import PngWriter
 from worker.state import AdapterSet, DenoiseState
 from worker.stopwatch import Stopwatch
@@ -62,24 +64,37 @@ class Task:
             raise Undecodable("The settled mask is empty.")
         sides = (entry.size_px, entry.max_size_px)
         self.bbox = box
-        self.soft = masks.is_soft(self.mask)
         self.region = plan_region(self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides)
         self.area_px = self.region.canvas[0] * self.region.canvas[1]
-        image = regions.cut(self.picture.rgb, self.region)
-        mask = regions.cut(self.mask, self.region)
-        if not self.soft:  # shrinking greys the edge; a black and white mask stays one
-            mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
-        canvas = Canvas(image, mask, start_filled=parameters.masked_content == "fill")
+        image, hidden = self._shown()
+        canvas = Canvas(image, hidden, start_filled=parameters.masked_content == "fill")
         _ = canvas.start, canvas.digests  # made here, on a codec thread
         return canvas
+
+    def _shown(self) -> tuple[Pixels, Pixels]:
+        """The canvas's image and mask. What is transparent is unknown: filled over, or all hidden."""
+        region, rgb, alpha = self.region, self.picture.rgb, self.picture.alpha
+        hidden = mask_values.hidden(regions.cut_mask(self.mask, region))
+        weight = None
+        if region.scale < 1:  # where several pixels become one, the known ones count
+            weight = 255 - self.mask if alpha is None else np.minimum(255 - self.mask, alpha)
+        image = regions.cut(rgb, region, weight)
+        if alpha is None:
+            return image, hidden
+        unknown = mask_values.hidden(255 - regions.cut(alpha, region))
+        missing = np.maximum(unknown, hidden)
+        if missing.min() == 255:
+            return image, missing
+        return masks.blended(image, soft_fill(image, missing), unknown), hidden
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the PNGs."""
         self.stopwatch.enter("paste")
-        results = [regions.paste(self.picture.rgb, canvas, self.region, self.mask) for canvas in canvases]
-        report = self._mask_report(results)
+        original = self.picture.pixels
+        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in canvases]
+        report = self._mask_report(original, results)
         self.stopwatch.enter("png")
-        writers = [PngWriter(self._with_alpha(result), self.picture.icc_profile) for result in results]
+        writers = [PngWriter(result, self.picture.icc_profile) for result in results]
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())})
@@ -95,29 +110,35 @@ class Task:
                 for image in self.images
             ],
             timings=timings,
-            approximate=list(self.approximate),
+            approximate=self.given_up,
+            region=self._region_report,
         )
 
-    def _mask_report(self, results: Sequence[Pixels]) -> MaskReport:
+    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
-            coverage=round(float(np.count_nonzero(self.mask)) / self.mask.size, 6),
+            coverage=mask_values.coverage(self.mask),
             bbox=self.bbox,
-            soft=self.soft,
-            changed_outside_mask=sum(
-                regions.changed_outside(self.picture.rgb, result, self.mask) for result in results
-            ),
+            soft=masks.is_soft(self.mask),
+            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
         )
 
-    def _with_alpha(self, result: Pixels) -> Pixels:
-        alpha = self.picture.alpha
-        return result if alpha is None else np.dstack([result, alpha])
+    @property
+    def _region_report(self) -> RegionReport:
+        return RegionReport(box=self.region.box, run_px=self.region.run_px, scale=round(self.region.scale, 6))
+
+    @property
+    def given_up(self) -> list[Approximation]:
+        """All that the result is less by than the model's best."""
+        shrunk: list[Approximation] = ["shrunk"] if self.region.scale < 1 else []
+        return list(dict.fromkeys([*self.approximate, *shrunk]))
 
     def _metadata(self, index: int, mask: MaskReport, timings: dict[str, float]) -> str:
         """What the PNG says of itself; the timings end with the PNG's own encoding."""
         seed = self.seeds[index]
         described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
-        return json.dumps({**described, "approximate": self.approximate, "timings": timings})
+        given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
 

@@ -36,6 +36,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "invalid_mask",
         "mask_size_mismatch",
         "empty_mask",
+        "doubtful_mask",
+        "no_surroundings",
         "idempotency_conflict",
         "too_large",
         "not_acceptable",

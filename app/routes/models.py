@@ -25,6 +25,7 @@ class ModelView(Record):
     max_size_px: int = Field(description="Longest side that is run.")
     max_num_inference_steps: int
     max_n: int
+    needs_surroundings: bool = Field(description="Whether it paints from what surrounds a hole: no full masks then.")
     presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
     workers: list[str] = Field(description="Living workers that serve it, loaded or not.")
     loaded_by: list[str] = Field(description="Those of them that have it on their device now.")

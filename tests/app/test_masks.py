@@ -8,16 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from app.masks import SettledMask, settle_mask
-from jobs.errors import EmptyMask, InvalidMask, MaskSizeMismatch, TooLarge
-from jobs.schema import MaskMode
+from jobs.errors import DoubtfulMask, EmptyMask, InvalidMask, MaskSizeMismatch, TooLarge
+from jobs.mask_values import NOISE, snap
+from jobs.schema import MaskMode, MaskScale
 from tests.app.pictures import BOX, SIZE, box_mask, encoded, with_orientation
 
 LIMIT = 1_000_000
 
 
-def settle(image: Image.Image | bytes, mode: MaskMode = "white", size: tuple[int, int] = SIZE) -> SettledMask:
+def settle(
+    image: Image.Image | bytes, mode: MaskMode = "white", size: tuple[int, int] = SIZE, scale: MaskScale = "full"
+) -> SettledMask:
     data = image if isinstance(image, bytes) else encoded(image)
-    return settle_mask(data, mode, size, LIMIT)
+    return settle_mask(data, mode, size, LIMIT, scale)
 
 
 def pixels(mask: SettledMask) -> NDArray[np.uint8]:
@@ -77,16 +80,16 @@ def test_pixel_layouts_that_hold_the_same_grey_settle_alike(mode: str, file_form
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 def test_16_bit_values_are_rounded_to_8(file_format: str) -> None:
     wide = np.zeros((48, 64), np.uint16)
-    wide[0, :5] = [65_535, 32_767, 128, 129, 257]
+    wide[0, :5] = [65_535, 32_767, 5_268, 5_269, 257 * 21]
     settled = settle(encoded(Image.fromarray(wide), file_format))
-    assert pixels(settled)[0, :5].tolist() == [255, 127, 0, 1, 1]
+    assert pixels(settled)[0, :5].tolist() == [255, 127, 20, 21, 21]
     assert settled.report.soft
 
 
 def test_every_16_bit_value_is_rounded_as_real_numbers_are() -> None:
     wide = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     settled = settle_mask(encoded(Image.fromarray(wide)), "white", (256, 256), LIMIT)
-    np.testing.assert_array_equal(pixels(settled), np.rint(wide / 257).astype(np.uint8))
+    np.testing.assert_array_equal(pixels(settled), snap(np.rint(wide / 257).astype(np.uint8))[0])
 
 
 def test_floating_point_values_from_0_to_1_are_taken() -> None:
@@ -115,8 +118,10 @@ def test_a_palettes_transparency_is_an_alpha_channel() -> None:
 def test_grey_values_stay_and_are_reported_as_soft() -> None:
     ramp = Image.linear_gradient("L").resize(SIZE)
     settled = settle(ramp)
-    np.testing.assert_array_equal(pixels(settled), np.asarray(ramp))
+    values = np.asarray(ramp)
+    np.testing.assert_array_equal(pixels(settled), snap(values)[0])
     assert settled.report.soft
+    assert settled.report.snapped == np.count_nonzero(snap(values)[0] != values) > 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -186,3 +191,77 @@ def test_a_truncated_mask_is_refused() -> None:
     data = encoded(Image.effect_noise(SIZE, 50))
     with pytest.raises(InvalidMask, match="damaged or cut short"):
         settle(data[: len(data) // 2])
+
+
+def marked(ground: float, hole: float, dtype: type = np.uint8) -> Image.Image:
+    values = np.full((SIZE[1], SIZE[0]), ground, dtype)
+    values[10:34, 12:36] = hole
+    return Image.fromarray(values)
+
+
+HOLE = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+HOLE[10:34, 12:36] = 255
+
+
+@pytest.mark.parametrize("ground", [0, 1, 3, NOISE])
+@pytest.mark.parametrize("hole", [255, 254, 255 - NOISE])
+def test_noise_near_black_and_white_is_read_as_black_and_white_and_echoed(ground: int, hole: int) -> None:
+    for mode, image in {"white": marked(ground, hole), "black": marked(255 - ground, 255 - hole)}.items():
+        settled = settle(image, mode)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(pixels(settled), HOLE)
+        noisy = (ground > 0) * np.count_nonzero(HOLE == 0) + (hole < 255) * np.count_nonzero(HOLE)
+        assert settled.report.snapped == noisy
+        assert not settled.report.soft and settled.report.bbox == (12, 10, 36, 34)
+
+
+def test_a_jpegs_ground_and_core_are_black_and_white() -> None:
+    for quality in (75, 90, 95):
+        mask = pixels(settle(encoded(marked(0, 255), "JPEG", quality=quality)))
+        assert (mask[:2] == 0).all() and (mask[18:26, 20:28] == 255).all()
+
+
+UNSCALED = {
+    "0 and 1": marked(0, 1),
+    "0 and 1 in 16 bits": marked(0, 1, np.uint16),
+    "0 to 255 in 16 bits": marked(0, 255, np.uint16),
+    "0 and 100": marked(0, 100),
+    "0 and 1 in floats of 0 to 255": marked(0, 1 / 255, np.float32),
+    "12 bits in 16": marked(0, 4095, np.uint16),
+}
+
+
+@pytest.mark.parametrize("name", UNSCALED)
+@pytest.mark.parametrize("mode", ["white", "black"])
+def test_a_mask_far_from_full_strength_is_doubtful_and_the_remedy_works(name: str, mode: MaskMode) -> None:
+    data = encoded(UNSCALED[name], "TIFF")
+    largest = np.asarray(UNSCALED[name]).max()
+    with pytest.raises(DoubtfulMask, match=f"largest grey value is {largest:g} of .*mask_scale=binary.*multiply"):
+        settle(data, mode)
+    settled = settle(data, mode, scale="binary")
+    np.testing.assert_array_equal(pixels(settled), HOLE if mode == "white" else 255 - HOLE)
+    assert settled.report.scale == "binary"
+
+
+def test_an_alpha_channel_of_0_and_1_is_doubtful_too() -> None:
+    with pytest.raises(DoubtfulMask, match="largest alpha value is 1 of 255"):
+        settle(with_alpha(marked(0, 1)), "alpha_inverted")
+    np.testing.assert_array_equal(pixels(settle(with_alpha(marked(0, 1)), "alpha_inverted", scale="binary")), HOLE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "image"),
+    [("black", marked(255, 180)), ("alpha", with_alpha(marked(255, 180))), ("white", marked(0, 127))],
+)
+def test_a_mask_whose_strongest_value_is_weak_is_doubtful(mode: MaskMode, image: Image.Image) -> None:
+    with pytest.raises(DoubtfulMask):
+        settle(image, mode)
+
+
+def test_a_mask_that_is_half_strength_at_its_strongest_is_taken() -> None:
+    assert pixels(settle(marked(0, 128)))[20, 20] == 128
+
+
+def test_a_full_mask_leaves_nothing_known() -> None:
+    assert settle(box_mask()).leaves_known
+    assert not settle(Image.new("L", SIZE, 255)).leaves_known
+    assert not settle(Image.new("L", SIZE, 0), "black").leaves_known

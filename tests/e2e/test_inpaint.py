@@ -134,8 +134,93 @@ def test_size_and_alpha_are_kept_for_odd_sizes(client: httpx.Client) -> None:
     )
     result = pixels_of(result_of(client, response.json()))
     assert result.shape == photo.shape
-    assert (result[..., 3] == photo[..., 3]).all()
+    assert (result[mask == 255, 3] == 255).all()
     assert (result[mask == 0] == photo[mask == 0]).all()
+
+
+def repaint(client: httpx.Client, photo: np.ndarray, mask: np.ndarray, **fields: Any) -> httpx.Response:
+    return client.post(
+        "/v1/inpaint",
+        files={"image": png(photo), "mask": png(mask)},
+        data={"num_inference_steps": "2", **{name: str(value) for name, value in fields.items()}},
+        headers={"Prefer": "wait=60", "Accept": "image/png"},
+    )
+
+
+def dark_square(size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A dark square on a light ground, and a mask of it."""
+    photo, mask = np.full((size, size, 3), 200, np.uint8), np.zeros((size, size), np.uint8)
+    photo[size // 3 : size // 2, size // 3 : size // 2] = 20
+    mask[size // 3 - 8 : size // 2 + 8, size // 3 - 8 : size // 2 + 8] = 255
+    return photo, mask
+
+
+@pytest.mark.parametrize(("black", "white"), [(1, 255), (0, 254), (6, 248)])
+def test_a_mask_that_is_not_quite_black_and_white_is_obeyed(client: httpx.Client, black: int, white: int) -> None:
+    photo, mask = dark_square()
+    response = repaint(client, photo, np.where(mask, np.uint8(white), np.uint8(black)))
+    assert response.status_code == 200, response.text
+    assert np.abs(pixels_of(response.content).astype(int) - 200).max() < 12
+    job = client.get(response.headers["Location"]).json()
+    noisy = (mask == 0).sum() * (black > 0) + (mask > 0).sum() * (white < 255)
+    assert job["mask"]["snapped"] == noisy and not job["mask"]["soft"]
+    assert job["mask"]["coverage"] == pytest.approx((mask > 0).mean(), abs=1e-5)
+
+
+def test_a_mask_of_0_and_1_is_refused_until_its_scale_is_given(client: httpx.Client) -> None:
+    photo, mask = dark_square()
+    refused = repaint(client, photo, mask // 255)
+    assert (refused.status_code, refused.json()["code"]) == (422, "doubtful_mask")
+    assert "largest grey value is 1 of 255" in refused.json()["detail"]
+    taken = repaint(client, photo, mask // 255, mask_scale="binary")
+    assert taken.status_code == 200, taken.text
+    assert np.abs(pixels_of(taken.content).astype(int) - 200).max() < 12
+
+
+def test_a_mask_of_the_whole_picture_is_refused_by_a_model_that_paints_from_surroundings(client: httpx.Client) -> None:
+    photo, mask = dark_square()
+    refused = repaint(client, photo, np.full_like(mask, 255))
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_surroundings")
+    grown = repaint(client, photo, np.where(mask < 1, np.uint8(0), mask), mask_grow=250)  # found out by the worker
+    assert (grown.status_code, grown.json()["code"]) == (422, "no_surroundings")
+
+
+def test_one_file_can_be_photo_and_mask_and_what_is_painted_is_seen(client: httpx.Client) -> None:
+    photo, mask = dark_square()
+    both = np.dstack([photo, 255 - mask])
+    response = repaint(client, both, both, mask_mode="alpha")
+    assert response.status_code == 200, response.text
+    result = pixels_of(response.content)
+    assert (result[..., 3] == 255).all() and np.abs(result[..., :3].astype(int) - 200).max() < 12
+
+
+def test_a_shrunk_hole_is_named_with_its_scale(client: httpx.Client) -> None:
+    photo, mask = dark_square(1500)
+    mask[100:1400, 100:1300] = 255
+    response = repaint(client, photo, mask)
+    assert response.status_code == 200, response.text
+    job = client.get(response.headers["Location"]).json()
+    region = job["region"]
+    assert "shrunk" in job["approximate"] and "shrunk" in response.headers["Infill-Approximate"]
+    assert max(region["run_px"]) <= 512 and region["scale"] < 0.4
+    left, top, right, bottom = region["box"]
+    assert left < 100 and top < 100 and right > 1300 and bottom > 1400
+    assert region["scale"] == pytest.approx(max(region["run_px"]) / max(right - left, bottom - top), abs=1e-5)
+    box = ",".join(str(side) for side in region["box"])
+    assert response.headers["Infill-Region"].startswith(f"box={box}; run_px=")
+    with Image.open(io.BytesIO(response.content)) as image:
+        image.load()
+        described = json.loads(image.info["infill"])
+    assert described["region"] == region and described["approximate"] == job["approximate"]
+
+
+def test_a_long_thin_strip_is_painted(client: httpx.Client) -> None:
+    photo, mask = np.full((1, 100_000, 3), 200, np.uint8), np.zeros((1, 100_000), np.uint8)
+    mask[:, 20_000:80_000] = 255
+    response = repaint(client, photo, mask)
+    assert response.status_code == 200, response.text
+    assert pixels_of(response.content).shape == photo.shape
+    assert client.get(response.headers["Location"]).json()["attempt"] == 1
 
 
 def test_an_exif_rotated_photo_comes_back_upright(client: httpx.Client) -> None:

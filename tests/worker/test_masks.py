@@ -56,17 +56,50 @@ def test_a_stroke_thinner_than_a_cell_still_marks_its_cells() -> None:
     assert masks.latent_mask(mask, 8)[0, 0].tolist() == [[0, 1, 0, 0]] * 4
 
 
-def test_a_grey_value_is_released_at_the_step_it_says() -> None:
+def test_a_cell_is_held_for_the_share_of_the_steps_that_its_value_lacks() -> None:
     values = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
-    assert masks.release_steps(values, 20).tolist() == [0, 5, 10, 15, 20]
+    held = torch.stack([masks.held(values, step, 20) for step in range(20)])
+    assert held.sum(0).tolist() == [0, 5, 10, 15, 20]
 
 
 def test_white_is_never_held_and_black_always() -> None:
-    release = masks.release_steps(torch.tensor([1.0, 0.0]), 10)
-    for index in range(10):
-        assert masks.held(release, index).tolist() == [0, 1]
+    for step in range(10):
+        assert masks.held(torch.tensor([1.0, 0.0]), step, 10).tolist() == [0, 1]
 
 
-def test_half_grey_is_held_for_half_of_the_steps() -> None:
-    release = masks.release_steps(torch.tensor([128 / 255]), 10)
-    assert [int(masks.held(release, index)) for index in range(10)] == [1] * 5 + [0] * 5
+def test_the_step_in_which_a_cell_becomes_free_counts_in_part() -> None:
+    values = torch.tensor([128 / 255, 254 / 255])
+    held = torch.stack([masks.held(values, step, 10) for step in range(10)])
+    torch.testing.assert_close(held[:, 0], torch.tensor([1.0] * 4 + [10 * 127 / 255 - 4] + [0.0] * 5))
+    torch.testing.assert_close(held[:, 1], torch.tensor([10 / 255] + [0.0] * 9))
+
+
+def test_feathering_leaves_no_pixel_less_than_it_was() -> None:
+    rng = np.random.default_rng(0)
+    strokes = np.zeros((80, 80), np.uint8)
+    strokes[10, 5:70] = 255  # 1 px thin
+    strokes[30:37, 5:70] = 255
+    strokes[60:64, 60:64] = 180
+    for mask in (strokes, rng.integers(0, 256, (80, 80), np.uint8)):
+        for radius in (1, 2, 3, 4, 9, 40):
+            assert (masks.effective_mask(mask, 0, radius) >= mask).all()
+
+
+@pytest.mark.parametrize(("grow", "feather"), [(0, 1), (0, 8), (3, 8), (7, 0), (12, 33)])
+def test_growing_and_feathering_reach_as_far_as_they_say_and_no_further(grow: int, feather: int) -> None:
+    mask = box(200, 90, 110)
+    row = masks.effective_mask(mask, grow, feather)[100].astype(int)
+    assert row[: 90 - grow - feather].max() == 0 and row[90 - grow : 110 + grow].min() == 255
+    ramp = row[90 - grow - feather : 90 - grow]
+    assert (np.diff(ramp) >= 0).all()
+    if feather >= 8:
+        assert 0 < ramp[feather // 2] < 255 and np.count_nonzero((ramp > 0) & (ramp < 255)) >= feather // 2
+
+
+def test_only_what_is_in_reach_of_the_mask_is_looked_at() -> None:
+    mask = np.zeros((400, 400), np.uint8)
+    mask[180:220, 150:260] = 255
+    whole = masks.effective_mask(mask, 5, 20)
+    part = (slice(180 - 25, 220 + 25), slice(150 - 25, 260 + 25))
+    assert np.array_equal(masks.effective_mask(mask[part], 5, 20), whole[part])
+    assert masks.bounding_box(whole) == (125, 155, 285, 245)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from jobs.schema import InpaintParameters
 from worker.encodings import digest
-from worker.fill import fill
+from worker.fill import soft_fill
+from worker.masks import blended
 from worker.state import AdapterSet, DenoiseState
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +24,9 @@ Clock = Callable[[str], None]
 class Canvas:
     """The pixels a job is run on: ``image`` (h, w, 3) and ``mask`` (h, w), uint8.
 
-    ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead of the image.
+    ``mask`` is how far a pixel is hidden from the network and free to be repainted (``jobs.mask_values.hidden``): 0 is
+    known, 255 unknown. ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead
+    of the image.
     """
 
     image: Pixels
@@ -32,13 +35,13 @@ class Canvas:
 
     @cached_property
     def filled(self) -> Pixels:
-        """The image with its hole filled from its surroundings."""
-        return fill(self.image, self.mask > 0)
+        """The image with its hole filled from its surroundings; in part where the mask is soft."""
+        return blended(self.image, soft_fill(self.image, self.mask), self.mask)
 
     @cached_property
     def digests(self) -> tuple[bytes, bytes]:
-        """Of the image and of the hole: all that the pictures depend on that a family encodes."""
-        return digest(self.image), digest(self.mask > 0)
+        """Of the image and of the mask: all that the pictures depend on that a family encodes."""
+        return digest(self.image), digest(self.mask)
 
     @property
     def start(self) -> Pixels:

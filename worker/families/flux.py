@@ -60,7 +60,7 @@ class Flux(LatentDiffusion):
 
     def extra_channels(self, repaint: torch.Tensor, masked_image_latents: torch.Tensor, canvas: Canvas) -> torch.Tensor:
         """Masked image latents, and the mask's own pixels: those of one latent cell become its channels."""
-        pixels = torch.tensor(canvas.mask > 0, device=self.device)[None, None].to(self.dtype)  # (1, 1, H, W)
+        pixels = (torch.tensor(canvas.mask, device=self.device) / 255)[None, None].to(self.dtype)  # (1, 1, H, W)
         return torch.cat([masked_image_latents, F.pixel_unshuffle(pixels, self.latent_factor)], dim=1)
 
 

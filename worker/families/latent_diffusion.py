@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from jobs.errors import BadModel
+from jobs.errors import BadModel, NoSurroundings
 from jobs.schedulers import skipped_steps
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
@@ -96,6 +96,7 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
     def prepare(
         self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
     ) -> list[DenoiseState]:
+        self._check_surroundings(canvas, parameters)
         clock("text_encode")
         asked = (parameters.prompt, parameters.negative_prompt, parameters.guidance_scale)
         prompts = self.encodings.recall(
@@ -105,6 +106,16 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         seeds = range(parameters.seed, parameters.seed + parameters.n)
         with self.encodings.sharing():
             return [self._state(canvas, parameters, seed, prompts, adapters) for seed in seeds]
+
+    def _check_surroundings(self, canvas: Canvas, parameters: InpaintParameters) -> None:
+        """Raise NoSurroundings where nothing of the picture is known and something is to be filled from it."""
+        filled = self.paints_on_fill or (canvas.start_filled and parameters.strength < 1)
+        if filled and canvas.mask.min() == 255:
+            raise NoSurroundings(
+                "mask: it leaves nothing of the picture known, and the hole is to be filled from its surroundings. "
+                "Leave a part of the picture out of the mask, or ask for a model that paints from the prompt alone "
+                "(needs_surroundings is false in /v1/models) without masked_content=fill."
+            )
 
     def _state(
         self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet
@@ -120,20 +131,18 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
 
         ground = self.ground(canvas)
         image_latents, start = self._image_latents(canvas, strength, soft, ground, generator)
-        noise, repaint = self._draw(canvas, generator), (grid > 0).to(self.device, self.dtype)
+        noise, repaint = self._draw(canvas, generator), grid.to(self.device, self.dtype)
         latents = pure = sampling.pure_noise(scheduler, noise)
         if start is not None and strength < 1:
             latents = sampling.noised(scheduler, start, noise, timesteps[:1])
         if parameters.masked_content == "noise":
             latents = repaint * pure + (1 - repaint) * latents
         text, negative_text = prompts
-        steps = parameters.num_inference_steps - skipped
         return DenoiseState(
             key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None, adapters),
             latents=latents,
             noise=noise,
             mask=repaint,
-            release=masks.release_steps(grid, steps).to(self.device),
             soft=soft,
             image_latents=image_latents,
             extra_channels=self.shown_beside(canvas, repaint, ground, generator),
@@ -144,7 +153,7 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
             guidance_scale=parameters.guidance_scale,
             scheduler=scheduler,
             timesteps=timesteps,
-            steps=steps,
+            steps=parameters.num_inference_steps - skipped,
             step_arguments=sampling.step_arguments(scheduler, generator),
             cache_interval=parameters.cache_interval,
             table=table,
@@ -175,16 +184,19 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The same as they are encoded."""
-        needed = self.mode.needs_image_latents(soft)
-        if not (needed or strength < 1):
+        always = self.mode.needs_image_latents(False)
+        held = always or self.mode.needs_image_latents(soft and ground is None)
+        # what only a soft mask needs is drawn apart: its noise is that of a hard one
+        apart = generator if always else torch.Generator("cpu").manual_seed(generator.initial_seed())
+        if not (always or strength < 1):
             if self.encodes_image_at_full_strength:
                 self._draw(canvas, generator)
-            return None, None
+            return self._encoded("image", canvas, apart) if held else None, None
         if not canvas.start_filled:
             image_latents = self._encoded("image", canvas, generator)
             return image_latents, image_latents
         start = self._encoded("filled", canvas, generator) if ground is None else ground
-        return self._encoded("image", canvas, generator) if needed else None, start
+        return self._encoded("image", canvas, apart) if held else None, start
 
     def ground(self, canvas: Canvas) -> torch.Tensor | None:
         """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.

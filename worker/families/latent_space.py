@@ -76,9 +76,9 @@ class LatentSpace:
         return self.scaled(drawn).to(self.dtype)
 
     def _picture(self, shown: Shown, canvas: Canvas) -> torch.Tensor:
-        """What the VAE is shown of a canvas, (1, 3, H, W), -1 to 1; of a masked image, the hole is 0."""
+        """What the VAE is shown of a canvas, (1, 3, H, W), -1 to 1; the hole of a masked image is 0."""
         picture = self._image(canvas.filled if shown == "filled" else canvas.image)
-        return picture * torch.tensor(canvas.mask == 0, device=self.device) if shown == "masked" else picture
+        return picture * (1 - torch.tensor(canvas.mask, device=self.device) / 255) if shown == "masked" else picture
 
     def _image(self, pixels: Pixels) -> torch.Tensor:
         """(H, W, 3), uint8, to (1, 3, H, W), -1 to 1."""
