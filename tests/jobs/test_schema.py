@@ -18,7 +18,7 @@ from jobs.settings import QueueSettings
 
 
 def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_some() -> None:
-    assert set(InpaintRequest.model_fields) - {"preset"} == set(InpaintParameters.model_fields)
+    assert set(InpaintRequest.model_fields) - {"preset", "mask_scale"} == set(InpaintParameters.model_fields)
 
 
 def test_parameters_survive_json() -> None:
