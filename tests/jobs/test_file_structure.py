@@ -1,0 +1,132 @@
+"""Files of countless parts are refused before a decoder works through them; real files are not."""
+
+import io
+import struct
+import time
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.file_structure import (
+    JPEG_FILL_BYTES,
+    JPEG_SCANS,
+    JPEG_SEGMENTS,
+    PNG_CHUNKS,
+    TIFF_DIRECTORIES,
+    TIFF_TAGS,
+    Unreasonable,
+    check_structure,
+)
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8))
+
+
+def encoded(file_format: str, image: Image.Image = PICTURE, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def segment(marker: int, content: bytes = b"") -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def tiff(tags: dict[int, int], *, directories: int = 1, loop: bool = False) -> bytes:
+    """A little-endian TIFF of equal directories with LONG tags."""
+    size = 2 + 12 * len(tags) + 4
+    data = b"II*\0" + struct.pack("<I", 8)
+    for index in range(directories):
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+        following = 8 + (index + 1) * size if index + 1 < directories else 8 * loop
+        data += struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
+    return data
+
+
+JPEG = encoded("JPEG")
+PNG = encoded("PNG")
+REAL = {
+    "baseline": JPEG,
+    "progressive": encoded("JPEG", progressive=True, quality=95),
+    "restarts": encoded("JPEG", restart_marker_blocks=1),
+    "profile in segments": encoded("JPEG", icc_profile=bytes(10_000_000)),
+    "exif": encoded("JPEG", exif=Image.Exif()),
+    "png": PNG,
+    "webp": encoded("WEBP"),
+    "tiff": encoded("TIFF"),
+    "tiff of strips": encoded("TIFF", Image.new("L", (8, 9000)), compression="tiff_lzw", tiffinfo={278: 1}),
+    "small tiles": tiff({256: 64, 257: 64, 322: 256, 323: 256}),
+    "three pages": encoded("TIFF", save_all=True, append_images=[PICTURE, PICTURE]),
+    "bytes behind the end": PNG + bytes(1_000_000),
+    "bytes behind the last chunk": encoded("WEBP") + bytes(1_000_000),
+    "no picture": b"hello",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_pass_whole_and_cut_short(name: str) -> None:
+    data = REAL[name]
+    check_structure(data)
+    for cut in {1, 3, 9, 17, len(data) // 3, len(data) // 2, len(data) - 1}:
+        check_structure(data[:cut])
+
+
+def test_a_png_of_as_many_small_chunks_as_allowed_passes() -> None:
+    check_structure(PNG[:33] + chunk(b"teSt") * (PNG_CHUNKS - 3) + PNG[33:])
+
+
+SCAN = JPEG[JPEG.index(b"\xff\xda") : -2]
+HOSTILE = {
+    "scans": JPEG[:-2] + SCAN * JPEG_SCANS + b"\xff\xd9",
+    "tiny scans": JPEG[:-2] + (segment(0xDA, bytes(10)) + b"\0") * 10_000,
+    "segments": JPEG[:2] + segment(0xFE) * JPEG_SEGMENTS + JPEG[2:],
+    "segments between scans": JPEG[:-2] + segment(0xFE) * JPEG_SEGMENTS + SCAN + b"\xff\xd9",
+    "fill bytes": JPEG[:2] + b"\xff" * (JPEG_FILL_BYTES + 2) + JPEG[2:],
+    "fill bytes in pieces": JPEG[:2] + (b"\xff" * 300 + segment(0xFE)) * 5 + JPEG[2:],
+    "junk": JPEG[:2] + bytes(JPEG_FILL_BYTES + 1) + JPEG[2:],
+    "restarts without end": JPEG[:2] + b"\xff\xd0" * JPEG_SEGMENTS + JPEG[2:],
+    "chunks": PNG[:33] + chunk(b"teSt") * PNG_CHUNKS + PNG[33:],
+    "empty pixels": PNG[:33] + chunk(b"IDAT") * PNG_CHUNKS + PNG[33:],
+    "riff chunks": b"RIFF" + struct.pack("<I", 800_004) + b"WEBP" + b"XXXX\0\0\0\0" * 100_000,
+    "directories": tiff({256: 8, 257: 8}, directories=TIFF_DIRECTORIES + 1),
+    "thousands of directories": tiff({256: 8, 257: 8}, directories=48_000),
+    "a loop": tiff({256: 8, 257: 8}, directories=3, loop=True),
+    "tags": tiff({10_000 + tag: 1 for tag in range(TIFF_TAGS + 1)}),
+    "a tile": tiff({256: 8, 257: 8, 322: 32_768, 323: 16_384}),
+    "values": b"II*\0" + struct.pack("<IHHHIII", 8, 1, 273, 4, 2_000_000_000, 8, 0),
+    "big tiff": b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 1_000_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_countless_parts_is_refused(name: str) -> None:
+    with pytest.raises(Unreasonable, match=r"^has "):
+        check_structure(HOSTILE[name])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff" * 32_000_000,
+        b"\xff\xd8" + bytes(32_000_000),
+        b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\0" * 16_000_000,
+        b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\xd0" * 16_000_000,
+        b"\x89PNG\r\n\x1a\n" + bytes(32_000_000),
+        b"RIFF\xff\xff\xff\x01WEBP" + bytes(32_000_000),
+        b"II*\0\x08\0\0\0" + b"\x90\x01" + bytes(32_000_000),
+    ],
+    ids=["fill", "junk", "stuffing", "restarts", "png", "webp", "tiff"],
+)
+def test_the_pass_itself_is_cheap_whatever_the_file(data: bytes) -> None:
+    began = time.process_time()
+    with suppress(Unreasonable):
+        check_structure(data)
+    assert time.process_time() - began < 1.0
