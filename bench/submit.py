@@ -41,7 +41,7 @@ def running_api(core: int) -> Iterator[tuple[str, str, int]]:
     folder.clear_redis()
     redis, port = RedisServer(folder, settings.redis_maxmemory), ports.reserve_any("127.0.0.1")
     redis.start()
-    redis.wait(lambda: None)
+    redis.wait(lambda: None, print)
     api = Api(settings, folder, redis.url, port.number)
     try:
         api.start()

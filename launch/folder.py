@@ -9,6 +9,8 @@ from typing import IO
 from launch.errors import LaunchError
 
 SLOTS = 100
+PRIVATE = 0o700
+"""Photos, prompts and logs are in it."""
 
 
 class Folder:
@@ -58,8 +60,11 @@ def claim(var_dir: Path, kind: str) -> Folder:
 
 
 def _try(path: Path) -> Folder | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=PRIVATE, exist_ok=True)
+    path.chmod(PRIVATE)
     for part in ("redis", "log"):
-        (path / part).mkdir(parents=True, exist_ok=True)
+        (path / part).mkdir(exist_ok=True)
     file = (path / "lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,10 @@
-"""Which Redis is used, and running our own: append-only file on, nothing ever evicted, loopback only."""
+"""Which Redis is used, and running our own: append-only file on, nothing ever evicted, reached by this user only."""
 
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,12 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from jobs.connection import connect_api
-from launch import ports
+from launch import append_only_file
 from launch.errors import LaunchError
 from launch.folder import Folder
 from launch.process import Process
 from launch.service import Service
 
-HOST = "127.0.0.1"
 OLDEST = (6, 2)  # BLMOVE: without it a job in the hands of a dying worker is lost
 START_TIMEOUT_S = 60.0  # a large append-only file takes a while to load
 STOP_TIMEOUT_S = 15.0
@@ -52,22 +52,29 @@ def version_of(binary: Path) -> tuple[int, int]:
 
 
 class RedisServer(Service):
-    """The launcher's own Redis. Its port and its data folder stay the same when it has to be started again."""
+    """The launcher's own Redis. Its socket and its data folder stay the same when it has to be started again.
+
+    It listens on a Unix socket in a folder of its own that nobody else may enter: no port, so no password.
+    """
 
     def __init__(self, folder: Folder, maxmemory: str) -> None:
         super().__init__("redis")
         self.folder = folder
         self.maxmemory = maxmemory
         self.binary = find_binary()
-        self._port = ports.reserve_any(HOST)
+        self._socket_dir = Path(tempfile.mkdtemp(prefix="infill-redis-"))  # 0700; a path under var may be too long
 
     @property
     def url(self) -> str:
-        return f"redis://{HOST}:{self._port.number}/0"
+        return f"unix://{self._socket}?db=0"
+
+    @property
+    def _socket(self) -> Path:
+        return self._socket_dir / "redis.sock"
 
     def spawn(self) -> Process:
         config = self.folder.path / "redis.conf"
-        config.write_text(_config(self._port.number, self.folder.redis, self.maxmemory))
+        config.write_text(_config(self._socket, self.folder.redis, self.maxmemory))
         return Process(
             [self.binary, config],
             {"LC_ALL": "C"},
@@ -76,20 +83,32 @@ class RedisServer(Service):
             keep_fds=(self.folder.lock_fd,),
         )
 
-    def wait(self, check: Callable[[], None]) -> None:
+    def wait(self, check: Callable[[], None], say: Callable[[str], None]) -> None:
         """Return when it answers. ``check`` is called again and again and may raise. Raises LaunchError."""
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline, mended = time.monotonic() + START_TIMEOUT_S, False
         while time.monotonic() < deadline:
             check()
             if not self.alive:
+                if not mended and (repaired := self._repair()):
+                    say(f"redis: {repaired}")
+                    self.start()
+                    mended = True
+                    continue
                 raise LaunchError(f"Redis ({self.binary}) {self.process.ending} at its start.", self.process.log)
             if answers(self.url) == self.process.pid:
                 return
             time.sleep(0.05)
         raise LaunchError(f"Redis ({self.binary}) does not answer after {START_TIMEOUT_S:.0f} s.", self.process.log)
 
+    def bury(self, process: Process) -> str:
+        return f"; {repaired}" if (repaired := self._repair()) else ""
+
+    def _repair(self) -> str | None:
+        """Mend an append-only file that it could not load; a sentence about that, None where nothing was damaged."""
+        return append_only_file.repair(self.folder.redis, self.binary)
+
     def release(self) -> None:
-        self._port.release()
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
 
 
 def answers(url: str) -> int | None:
@@ -101,11 +120,12 @@ def answers(url: str) -> int | None:
         return None
 
 
-def _config(port: int, data: Path, maxmemory: str) -> str:
+def _config(socket: Path, data: Path, maxmemory: str) -> str:
     return "\n".join(
         [
-            f"bind {HOST}",
-            f"port {port}",
+            "port 0",
+            f'unixsocket "{socket}"',
+            "unixsocketperm 700",
             f'dir "{data}"',
             "daemonize no",
             "appendonly yes",

@@ -75,7 +75,7 @@ class Stack:
         self._redis = RedisServer(self.folder, self.settings.redis_maxmemory)
         self.folder.start_log(self._redis.label)
         self._redis.start()
-        self._redis.wait(self._signals.check)
+        self._redis.wait(self._signals.check, self._say)
         self._say(f"Redis: {self._redis.url} ({self._redis.binary.name}, data in {self._redis.folder.redis})")
         return self._redis.url
 

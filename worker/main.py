@@ -36,7 +36,7 @@ def main() -> int:
         torch.set_num_threads(settings.torch_threads)
     worker = build_worker(settings)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, registry=worker.desk.metrics.registry)
+        start_http_server(settings.metrics_port, settings.metrics_host, registry=worker.desk.metrics.registry)
     worker.work(logging_level=None)
     worker.session.shutdown()
     return 0 if worker.stop_was_asked_for else 1

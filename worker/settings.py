@@ -38,4 +38,5 @@ class WorkerSettings(QueueSettings):
     stall_s: float = Field(120.0, gt=0, description="a worker that passes no step boundary this long ends itself")
     grace_s: float = Field(60.0, ge=0, description="time a worker that was asked to stop has to finish its jobs")
     maintenance_s: int = Field(2, ge=1, description="time between looks for jobs of dead workers")
+    metrics_host: str = Field("127.0.0.1", description="address the worker's own /metrics listens on")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the worker's own /metrics; 0: none")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,10 +61,12 @@ def test_our_redis_keeps_its_jobs_and_evicts_nothing(folder: Folder) -> None:
     server = RedisServer(folder, "64mb")
     server.start()
     try:
-        server.wait(nothing)
+        server.wait(nothing, print)
         with Redis.from_url(server.url) as connection:
             settings = connection.config_get("*")
-            assert settings["bind"] == "127.0.0.1"
+            assert settings["port"] == "0"  # a Unix socket alone
+            path = Path(settings["unixsocket"])
+            assert path.parent.stat().st_mode & 0o777 == 0o700 and path.stat().st_mode & 0o077 == 0
             assert settings["appendonly"] == "yes"
             assert settings["appendfsync"] == "everysec"
             assert settings["save"] == ""
@@ -72,14 +75,14 @@ def test_our_redis_keeps_its_jobs_and_evicts_nothing(folder: Folder) -> None:
     finally:
         server.end(10)
         server.release()
-    assert not server.alive
+    assert not server.alive and not path.parent.exists()
 
 
-def test_what_was_written_survives_kill_9_and_comes_back_on_the_same_port(folder: Folder) -> None:
+def test_what_was_written_survives_kill_9_and_comes_back_on_the_same_socket(folder: Folder) -> None:
     server = RedisServer(folder, "64mb")
     server.start()
     try:
-        server.wait(nothing)
+        server.wait(nothing, print)
         with Redis.from_url(server.url) as connection:
             connection.set("accepted", "job")
         os.kill(server.process.pid, signal.SIGKILL)
@@ -88,7 +91,7 @@ def test_what_was_written_survives_kill_9_and_comes_back_on_the_same_port(folder
         assert report and "was killed by SIGKILL" in report
         while not server.alive:
             server.check()
-        server.wait(nothing)
+        server.wait(nothing, print)
         with Redis.from_url(server.url) as connection:
             assert connection.get("accepted") == b"job"
     finally:
@@ -101,7 +104,7 @@ def test_the_data_folder_stays_locked_while_its_redis_lives(tmp_path: Path) -> N
     server = RedisServer(folder, "64mb")
     server.start()
     try:
-        server.wait(nothing)
+        server.wait(nothing, print)
         folder.release()  # as when the launcher was killed
         assert slot_for_another(tmp_path) == "up-1"
     finally:
@@ -123,7 +126,51 @@ def test_a_redis_that_does_not_start_is_reported_with_its_log(
     server = RedisServer(folder, "64mb")
     server.start()
     with pytest.raises(LaunchError, match="ended with status 3 at its start") as caught:
-        server.wait(nothing)
+        server.wait(nothing, print)
     assert str(program) in str(caught.value)
     assert caught.value.log and "broken" in caught.value.log.read_text()
     server.release()
+
+
+@pytest.mark.parametrize("tail", [bytes(4096), b"garbage" * 100, b"*3\r\n$3\r\nSET\r\n$999999999\r\nx"])
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+def test_an_append_only_file_with_a_damaged_end_is_mended_and_a_copy_kept(
+    folder: Folder, tail: bytes, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if program == "redis":
+        if not (found := shutil.which("redis-server")):
+            pytest.skip("no redis-server here")
+        (tmp_path / "programs").mkdir()
+        (tmp_path / "programs" / "redis-server").symlink_to(found)
+        monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    server, said = RedisServer(folder, "64mb"), []
+    try:
+        server.start()
+        server.wait(nothing, said.append)
+        with Redis.from_url(server.url) as connection:
+            connection.set("accepted", "job")
+        server.end(10)
+        assert not said
+        (file,) = (folder.redis / "appendonlydir").glob("*.incr.aof")
+        whole = file.read_bytes()
+        file.write_bytes(whole + tail)
+        server.start()
+        server.wait(nothing, said.append)
+        with Redis.from_url(server.url) as connection:
+            assert connection.get("accepted") == b"job"
+    finally:
+        server.end(10)
+        server.release()
+    copies = list(folder.redis.glob("appendonlydir.damaged-*"))
+    if said:  # the third tail is merely cut short, which some versions load by themselves
+        assert f"lost its last {len(tail)} bytes" in said[0] and str(copies[0]) in said[0]
+        assert (copies[0] / file.name).read_bytes() == whole + tail
+    assert bool(said) == bool(copies) and (said or not tail.startswith((b"\0", b"garbage")))
+
+
+def test_what_the_launcher_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    folder = claim(tmp_path / "var", "up")
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.release()
