@@ -7,8 +7,10 @@ import anyio
 from fastapi import Depends, Request
 
 from app.changes import Changes
+from app.feeds import Feeds
 from app.metrics import Metrics
 from app.settings import ApiSettings
+from app.view import JobView, view_job
 from jobs.catalog import Catalog, load_catalog
 from jobs.connection import connect_api
 from jobs.loras import LoraFolder
@@ -22,6 +24,7 @@ class Service:
     loras: LoraFolder
     queue: JobQueue
     changes: Changes
+    feeds: Feeds
     metrics: Metrics
     decoders: anyio.CapacityLimiter
     """Bounds the threads that decode uploads, and with them the memory that pixels take."""
@@ -31,12 +34,18 @@ def make_service(settings: ApiSettings) -> Service:
     """Connect nothing yet. Raises BadModel for a catalog that cannot be used."""
     catalog = load_catalog(settings.catalog)
     queue = JobQueue(connect_api(settings.redis_url), settings)
+    changes = Changes(settings.redis_url)
+
+    async def look(job_id: str) -> JobView:
+        return await anyio.to_thread.run_sync(view_job, queue, job_id)
+
     return Service(
         settings=settings,
         catalog=catalog,
         loras=LoraFolder(settings.lora_dir),
         queue=queue,
-        changes=Changes(settings.redis_url),
+        changes=changes,
+        feeds=Feeds(look, changes, settings.poll_s),
         metrics=Metrics(queue, catalog),
         decoders=anyio.CapacityLimiter(settings.decode_threads),
     )

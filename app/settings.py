@@ -22,6 +22,7 @@ class ApiSettings(QueueSettings):
     )
     decode_threads: int = Field(2, ge=1, le=64, description="uploads that are decoded at the same time")
     max_wait_s: int = Field(60, ge=0, description="longest time that Prefer: wait holds a call")
+    max_stream_s: float = Field(3600.0, gt=0, description="longest time that an event stream is held")
     poll_s: float = Field(1.0, gt=0, description="how often a held call looks at its job, should a notice be lost")
 
     @property

@@ -88,8 +88,5 @@ def existing_job(job_id: str, service: ServiceDep) -> str:
 )
 async def events(job_id: Annotated[str, Depends(existing_job)], service: ServiceDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: ``progress`` with the job at every change, then ``end`` with the job as it ended."""
-    last: JobView | None = None
-    async for view in watch(service, job_id):
-        if view != last:
-            yield ServerSentEvent(event="end" if view.status.ended else "progress", data=view)
-        last = view
+    async for seen in watch(service, job_id):
+        yield ServerSentEvent(event="end" if seen.view.status.ended else "progress", raw_data=seen.text)

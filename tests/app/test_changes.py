@@ -15,11 +15,11 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def changes(redis_url: str, connection: Redis) -> AsyncIterator[Changes]:
+async def changes(redis_url: str) -> AsyncIterator[Changes]:
     changes = Changes(redis_url)
-    listening = asyncio.create_task(changes.run())
-    while len(connection.pubsub_channels("infill:*")) < 2:
-        await asyncio.sleep(0.01)
+    with changes.listen("any") as begun:  # woken once the subscription stands
+        listening = asyncio.create_task(changes.run())
+        await asyncio.wait_for(begun.wait(), 5)
     yield changes
     await changes.stop(listening)
 

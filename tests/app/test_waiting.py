@@ -7,6 +7,7 @@ import time
 import anyio
 import httpx
 import pytest
+from redis import Redis
 
 from app.settings import ApiSettings
 from jobs.schema import JobProblem
@@ -162,3 +163,49 @@ async def test_the_event_stream_of_an_ended_job_is_one_event(client: httpx.Async
     await client.delete(f"/v1/jobs/{job_id}")
     events = await events_of(client, job_id)
     assert [(kind, job["status"]) for kind, job in events] == [("end", "canceled")]
+
+
+async def test_a_job_is_looked_at_once_a_change_however_many_follow_it(
+    redis_url: str, settler: Settler, connection: Redis
+) -> None:
+    streams, steps = 60, 8
+    async with serve(ApiSettings(redis_url=redis_url, poll_s=30)) as client:
+        job_id = (await submit(client)).json()["id"]
+        settler.start(job_id)
+        await anyio.sleep(0.3)
+        feeds = client._transport.app.state.service.feeds  # type: ignore[attr-defined]
+
+        async def follow() -> list[str]:
+            lines = (await client.get(f"/v1/jobs/{job_id}/events")).text.splitlines()
+            return [line.removeprefix("event:").strip() for line in lines if line.startswith("event:")]
+
+        async def run() -> None:
+            with anyio.fail_after(20):
+                while sum(feed.followers for feed in feeds._feeds.values()) < streams:
+                    await anyio.sleep(0.01)
+            connection.config_resetstat()
+            for step in range(1, steps + 1):
+                settler.step(job_id, step)
+                await anyio.sleep(0.05)
+            settler.succeed(job_id, [IMAGE])
+
+        *followed, _ = await asyncio.gather(*(follow() for _ in range(streams)), run())
+        looks = connection.info("commandstats")["cmdstat_hgetall"]["calls"]
+    assert all(events[-1] == "end" and set(events[:-1]) == {"progress"} for events in followed)
+    assert all(len(events) > steps // 2 for events in followed)
+    assert looks < 8 * (steps + 1)  # 60 times as many if each stream looked for itself
+
+
+async def test_a_stream_ends_after_its_longest_time(redis_url: str) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, max_stream_s=0.5, poll_s=0.1)) as client:
+        job_id = (await submit(client)).json()["id"]
+        with anyio.fail_after(5):
+            text = (await client.get(f"/v1/jobs/{job_id}/events")).text
+    assert "event: progress" in text and "event: end" not in text
+
+
+async def test_an_error_of_one_look_reaches_all_who_follow_and_none_after(redis_url: str) -> None:
+    async with serve(ApiSettings(redis_url=redis_url)) as client:
+        responses = await asyncio.gather(*(client.get("/v1/jobs/nothing/events") for _ in range(3)))
+        assert [response.status_code for response in responses] == [404, 404, 404]
+        assert (await submit(client, {"Prefer": "wait=1"})).status_code == 202
