@@ -35,7 +35,9 @@ def job_response(view: JobView, status: int, headers: dict[str, str] | None = No
 def still_running_response(request: Request, view: JobView, headers: dict[str, str]) -> JSONResponse:
     """For a call that takes an image only: the job goes on, and ``Location`` is where to look."""
     eta_s = math.ceil((view.progress.eta_ms or 0) / 1000)
-    error = StillRunning(f"The job is {view.status.value} and goes on. Its image will be at {location(view.id)}/images/0.")
+    error = StillRunning(
+        f"The job is {view.status.value} and goes on. Its image will be at {location(view.id)}/images/0."
+    )
     response = problem_response(request, error)
     response.headers.update(headers | {"Retry-After": str(min(max(eta_s, 1), LONGEST_RETRY_S))})
     return response

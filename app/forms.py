@@ -1,4 +1,4 @@
-"""The multipart body of a submission, read to its closing boundary; each part as its own headers describe it (RFC 7578)."""
+"""The multipart body of a submission, read whole; each part as its own headers describe it (RFC 7578)."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from fastapi.exceptions import HTTPException
 from fastapi.routing import APIRoute
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultipartPart, MultiPartParser
+from starlette.formparsers import MultiPartException, MultiPartParser, MultipartPart
 from starlette.requests import ClientDisconnect
 
 from app.submission import FILES, InpaintForm, check_names
@@ -156,7 +156,7 @@ def _text(part: MultipartPart, default_charset: str) -> str:
 
 
 def _from_json(text: str) -> str:
-    """The string that JSON holds, which some clients quote and others do not; all else as it is, for the field to judge."""
+    """The string that JSON holds, or "" for null; all else as it is (some clients send strings without quotes)."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

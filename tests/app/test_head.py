@@ -17,9 +17,13 @@ from tests.app.test_operation import metrics_of, value
 OWN = ("date", "x-request-id", "server-timing")
 """Headers that are each answer's own."""
 
-PATHS = [
-    path for path, methods in create_app(ApiSettings()).openapi()["paths"].items() if "get" in methods
-] + ["/", "/docs", "/redoc", "/openapi.json", "/nothing"]
+PATHS = [path for path, methods in create_app(ApiSettings()).openapi()["paths"].items() if "get" in methods] + [
+    "/",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+    "/nothing",
+]
 
 
 def connected(api: ApiProcess) -> http.client.HTTPConnection:

@@ -136,7 +136,7 @@ async def test_a_call_that_takes_only_an_image_may_take_its_job_along(
     assert response.status_code == 200
 
 
-async def test_a_wait_without_a_length_is_the_longest_there_is(redis_url: str, settler: Settler) -> None:
+async def test_a_wait_without_a_length_is_the_longest_there_is(redis_url: str) -> None:
     async with serve(ApiSettings(redis_url=redis_url, max_wait_s=1)) as client:
         assert_problem(await submit(client, {"Accept": "image/png"}), 504, "still_running")
 

@@ -16,7 +16,6 @@ from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, u
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
 from worker.state import Conditioning
 
-
 TEXT_TOKENS = 512
 """Tokens of a prompt that are read, those of the template behind it included."""
 
@@ -48,7 +47,7 @@ class QwenImage(LatentDiffusion):
 
     def cuts(self, text: str) -> bool:
         tokens = self.pipeline.tokenizer(self.pipeline.prompt_template_encode.format(text)).input_ids
-        return len(tokens) - self.pipeline.prompt_template_encode_start_idx > TEXT_TOKENS
+        return bool(len(tokens) - self.pipeline.prompt_template_encode_start_idx > TEXT_TOKENS)
 
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
         """Prompts of different lengths are padded at their ends, and the padding masked: mates change nothing."""

@@ -14,7 +14,6 @@ from worker.families.flow import resolution_shift
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
 from worker.state import Conditioning
 
-
 T5_TOKENS = 256
 """Tokens of a prompt that T5 reads, as by default in diffusers' pipeline."""
 
