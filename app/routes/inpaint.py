@@ -60,7 +60,7 @@ Prefer = Annotated[
     list[str] | None, Header(description="`wait=30` holds the call until the job has ended, for up to 30 s.")
 ]
 Accept = Annotated[
-    str | None,
+    list[str] | None,
     Header(description="`image/png` alone waits as long as the service lets it, and is answered with the first image."),
 ]
 
@@ -98,7 +98,7 @@ async def inpaint(
     accept: Accept = None,
 ) -> Response:
     """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
-    media_types = media_types_of(accept)
+    media_types = media_types_of(", ".join(accept or []))
     longest_s = service.settings.max_wait_s
     asked_s = wait_of(prefer or [], longest_s)
     wait_s = longest_s if asked_s is None and JSON not in media_types else asked_s

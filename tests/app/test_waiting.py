@@ -10,7 +10,7 @@ import pytest
 
 from app.settings import ApiSettings
 from jobs.schema import JobProblem
-from tests.app.conftest import serve, submit
+from tests.app.conftest import files, serve, submit
 from tests.app.settling import Settler
 from tests.app.test_errors import assert_problem
 
@@ -111,6 +111,11 @@ async def test_a_running_job_is_no_more_ready_than_one_that_waits(client: httpx.
     response, _ = await asyncio.gather(submit(client, {"Prefer": "wait=1", "Accept": "image/png"}), start_next())
     assert "The job is running" in assert_problem(response, 504, "still_running")["detail"]
     assert response.headers["Retry-After"] == "8"
+
+
+async def test_an_accept_header_in_two_lines_is_one(client: httpx.AsyncClient) -> None:
+    lines = [("Accept", "image/png"), ("Accept", "application/json;q=0.1"), ("Prefer", "wait=0")]
+    assert (await client.post("/v1/inpaint", files=files(), headers=lines)).status_code == 202
 
 
 @pytest.mark.parametrize("accept", ["image/png, application/json;q=0.1", "image/png, */*", "*/*", "application/json"])
