@@ -31,7 +31,7 @@ SINGLE = (b"content-disposition", b"content-type", b"content-transfer-encoding")
 """Headers that a part may have once."""
 
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_NAME = re.compile(rb";[ \t]*name[^;=]*=", re.IGNORECASE)
+_NAME = re.compile(rb";[ \t]*name[ \t]*(\*[^;=]*)?=", re.IGNORECASE)
 
 
 class FormRoute(APIRoute):

@@ -179,8 +179,6 @@ def _field_of(item: dict[str, Any]) -> str:
 def _message_of(item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return "This field is missing."
-    if item["type"] == "value_error":
-        return "This field must be a file."  # of the form's types only UploadFile has a validator of its own
     return f"{item['msg']}."
 
 
