@@ -1,13 +1,17 @@
 """Responses that carry a job or its image."""
 
+import math
+
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from app.problems import failure_response
+from app.problems import failure_response, problem_response
 from app.service import Service
 from app.view import JobView
-from jobs.errors import ImageNotFound, JobCanceled, JobNotFinished, ResultExpired
+from jobs.errors import ImageNotFound, JobCanceled, JobNotFinished, ResultExpired, StillRunning
 from jobs.schema import JobStatus, RegionReport, Timings
+
+LONGEST_RETRY_S = 60
 
 NOT_PARTS = ("steps", "step_p50", "batch_mean")
 """Fields of Timings that are not a stretch of time."""
@@ -26,6 +30,17 @@ def server_timing(timings: Timings) -> str:
 def job_response(view: JobView, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
     timing = {"Server-Timing": server_timing(view.timings)} if view.timings else {}
     return JSONResponse(view.model_dump(mode="json"), status, timing | (headers or {}))
+
+
+def still_running_response(request: Request, view: JobView, headers: dict[str, str]) -> JSONResponse:
+    """For a call that takes an image only: the job goes on, and ``Location`` is where to look."""
+    eta_s = math.ceil((view.progress.eta_ms or 0) / 1000)
+    error = StillRunning(
+        f"The job is {view.status.value} and goes on. Its image will be at {location(view.id)}/images/0."
+    )
+    response = problem_response(request, error)
+    response.headers.update(headers | {"Retry-After": str(min(max(eta_s, 1), LONGEST_RETRY_S))})
+    return response
 
 
 def image_response(

@@ -7,6 +7,7 @@ import traceback
 import uuid
 from typing import Any
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +35,8 @@ class RequestContext:
             return
         exchange = _Exchange(scope, receive, send)
         try:
-            await self.app(scope, receive, exchange.send)
+            with exchange.cut_short:
+                await self.app(exchange.scope, receive, exchange.send)
         except Exception as error:
             exchange.log_crash(error)
             await exchange.answer_crash()
@@ -43,19 +45,24 @@ class RequestContext:
 
 
 class _Exchange:
-    """One request and its response."""
+    """One request and its response. HEAD is answered as GET is, up to the headers."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.scope, self.receive, self._send = scope, receive, send
+        self.method = scope["method"]
+        self.scope = dict(scope, method="GET") if self.method == "HEAD" else scope
+        self.receive, self._send = receive, send
+        self.cut_short = anyio.CancelScope()
         self.began = time.perf_counter()
         self.status: int | None = None
         self.replaced = False
-        self.request = Request(scope)
+        self.request = Request(self.scope)
         given = Headers(scope=scope).get("x-request-id", "")
         self.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.request.state.request_id = self.request_id
 
     async def send(self, message: Message) -> None:
+        if self.cut_short.cancel_called:
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -65,6 +72,9 @@ class _Exchange:
                 await self._answer_too_large()
         if not self.replaced:
             await self._send(message)
+        if self.method == "HEAD" and self.status is not None:
+            await self._send({"type": "http.response.body", "body": b""})
+            self.cut_short.cancel()  # an event stream would go on
 
     async def _answer_too_large(self) -> None:
         response = http_problem(self.request, 413, "")
@@ -86,7 +96,7 @@ class _Exchange:
     def finish(self, metrics: Metrics) -> None:
         seconds = time.perf_counter() - self.began
         route = getattr(self.scope.get("route"), "path", "unmatched")
-        method = self.scope["method"] if route != "unmatched" else "any"
+        method = self.method if route != "unmatched" else "any"
         status = self.status or 499  # the client went away before there was an answer
         metrics.requests.labels(route, method, str(status)).inc()
         metrics.seconds.labels(route, method).observe(seconds)

@@ -39,19 +39,21 @@ class _Range:
         return 1 if self.pattern == "*/*" else 0
 
 
-def media_type_of(accept: str | None) -> str:
-    """JSON or PNG, whichever the header likes better; at equal liking the one it names more exactly, then JSON.
+def media_types_of(accept: str | None) -> list[str]:
+    """JSON and PNG, as far as the header takes them.
 
+    First comes what it likes better; at equal liking what it names more exactly, then JSON.
     Raises NotAcceptable if it takes neither.
     """
     if not accept or not accept.strip():
-        return JSON
+        return [JSON]
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
     likings = {media_type: _liking(ranges, media_type) for media_type in (JSON, PNG)}
-    best = max(likings, key=lambda media_type: likings[media_type])  # the first of equals: JSON
-    if likings[best][0] <= 0:
+    best_first = sorted(likings, key=lambda media_type: likings[media_type], reverse=True)  # equals stay in order
+    taken = [media_type for media_type in best_first if likings[media_type][0] > 0]
+    if not taken:
         raise NotAcceptable(f"Accept: this address answers {JSON}, or {PNG} where the call waits.")
-    return best
+    return taken
 
 
 def _liking(ranges: list[_Range], media_type: str) -> tuple[float, int]:

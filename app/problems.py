@@ -28,6 +28,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.JobNotFound: 404,
     errors.ImageNotFound: 404,
     errors.ResultExpired: 410,
+    errors.StillRunning: 504,
     errors.JobFailure: 500,
     errors.Crashed: 502,
     errors.ModelUnavailable: 502,
@@ -159,6 +160,8 @@ async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     exception = cast(HTTPException, error)
     headers = dict(exception.headers) if exception.headers else None
+    if headers and headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # RequestContext answers it
     return http_problem(request, exception.status_code, str(exception.detail), headers)
 
 
@@ -177,8 +180,6 @@ def _field_of(item: dict[str, Any]) -> str:
 def _message_of(item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return "This field is missing."
-    if item["type"] == "value_error":
-        return "This field must be a file."  # of the form's types only UploadFile has a validator of its own
     return f"{item['msg']}."
 
 

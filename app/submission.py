@@ -76,7 +76,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
     )
     given = request.model_dump(exclude_none=True, exclude={*FILES, *ABOUT_THE_CALL, *READ_HERE, "preset"})
     settled = {
-        "seed": secrets.randbelow(MAX_SEED + 1),
+        "seed": secrets.randbelow(last_seed(request.n) + 1),
         "num_inference_steps": defaults.num_inference_steps,
         "guidance_scale": defaults.guidance_scale,
         "strength": defaults.strength,
@@ -91,11 +91,21 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
 
 
 def check_limits(parameters: InpaintParameters, entry: ModelEntry) -> None:
-    """Raise InvalidField for what the model's entry in the catalog does not allow."""
+    """Raise InvalidField for what the model's entry in the catalog does not allow, and seeds that would not be."""
     limits = {"num_inference_steps": entry.max_num_inference_steps, "n": entry.max_n}
     for name, limit in limits.items():
         if getattr(parameters, name) > limit:
             raise InvalidField(f"{name}: model {parameters.model!r} takes at most {limit}.")
+    if parameters.seed > last_seed(parameters.n):
+        raise InvalidField(
+            f"seed, n: image k of n uses seed + k, and {parameters.seed} + {parameters.n - 1} is above {MAX_SEED}. "
+            f"With n={parameters.n} send a seed up to {last_seed(parameters.n)}."
+        )
+
+
+def last_seed(n: int) -> int:
+    """The largest seed whose ``n`` images all have one that can be sent again."""
+    return MAX_SEED - (n - 1)
 
 
 def fingerprint(request: InpaintRequest, files: Files) -> str:

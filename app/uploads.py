@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from app.signatures import known_as
 from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
 
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "TIFF": "TIFF"}
@@ -112,7 +113,8 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
-        raise unreadable(f"{what}: this is not a picture in a known format. Send a {allowed_formats()} file.") from None
+        found = known_as(data) or "not a picture in a known format"
+        raise unreadable(f"{what}: this is {found}. Send a {allowed_formats()} file.") from None
     except Exception as error:  # decoders raise anything at all on garbage
         raise unreadable(_DAMAGED.format(what=what)) from error
 

@@ -196,6 +196,13 @@ class JobNotFinished(JobError):
     title = "The job has not finished"
 
 
+class StillRunning(JobError):
+    """The call waits for an image and takes nothing else, and the job has not ended in time. It goes on."""
+
+    code = "still_running"
+    title = "The job is still running"
+
+
 class JobAlreadyFinished(JobError):
     """The job has ended, so it cannot be canceled."""
 

@@ -46,10 +46,7 @@ Ctrl-C stops everything.
 def curl_line(url: str) -> str:
     """A command that repaints the demo photo into ``repainted.png``."""
     photo, mask = (shlex.quote(shown(CHECKOUT / "demo" / name)) for name in ("photo.png", "mask.png"))
-    return (
-        f"curl -sS -H 'Accept: image/png' -H 'Prefer: wait=60' -F image=@{photo} -F mask=@{mask} "
-        f"-o repainted.png {url}/v1/inpaint"
-    )
+    return f"curl -sSf -H 'Accept: image/png' -F image=@{photo} -F mask=@{mask} -o repainted.png {url}/v1/inpaint"
 
 
 def shown(path: Path) -> str:

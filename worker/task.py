@@ -145,6 +145,9 @@ class Task:
     def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
         self.family = family
         self.states = family.prepare(canvas, self.parameters, self.stopwatch.enter, adapters)
+        self.stopwatch.enter("text_encode")
+        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
+            self.approximate = [*self.approximate, "prompt_cut"]
         self.stopwatch.enter("denoise")
         return self.states
 

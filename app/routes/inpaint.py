@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Depends, Form, Header, Request, Response
-from fastapi.exceptions import HTTPException
 
-from app.answers import image_response, job_response, location
+from app.answers import image_response, job_response, location, still_running_response
 from app.examples import JOB, QUEUED, json_example, problems
-from app.negotiation import PNG, media_type_of, wait_of
+from app.forms import FormRoute
+from app.negotiation import JSON, PNG, media_types_of, wait_of
 from app.service import Service, ServiceDep
 from app.submission import InpaintForm, check_names, submit
 from app.view import JobView
@@ -17,11 +17,9 @@ from app.waiting import look, wait_for_end
 from jobs.errors import InvalidField, JobError
 from jobs.queue import Submitted
 
-FORM_LIMITS: Any = {"max_fields": 100, "max_files": 10, "max_part_size": 65_536}
-
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "With `Prefer: wait`: the job has ended. With `Accept: image/png` too: its first image.",
+        "description": "With `Prefer: wait`: the job has ended. With `Accept: image/png`: its first image.",
         "content": json_example(JOB) | {PNG: {"schema": {"type": "string", "format": "binary"}}},
     },
     202: {"description": "Accepted; `Location` is the job's address.", "content": json_example(QUEUED)},
@@ -44,6 +42,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "queue_full",
         "store_full",
         "store_unavailable",
+        "still_running",
     ),
 }
 
@@ -63,21 +62,19 @@ Prefer = Annotated[
     list[str] | None, Header(description="`wait=30` holds the call until the job has ended, for up to 30 s.")
 ]
 Accept = Annotated[
-    str | None, Header(description="`image/png` with a wait: the answer is the first image instead of the job.")
+    list[str] | None,
+    Header(description="`image/png` alone waits as long as the service lets it, and is answered with the first image."),
 ]
 
 
-async def check_form(request: Request) -> None:
-    """Before any field is read: the body's kind and the names in it. Raises 415, UnknownField, InvalidField."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise HTTPException(415, "Send multipart/form-data, with the files image and mask.")
+async def check_fields(request: Request) -> None:
+    """Before any field is read: the names in the form. Raises UnknownField, InvalidField."""
     check_names(await request.form())
 
 
 def make_router(max_body_bytes: int) -> APIRouter:
     """The route's body limit comes from the settings, hence a function."""
-    router = APIRouter(tags=["jobs"])
+    router = APIRouter(tags=["jobs"], route_class=FormRoute)
     router.add_api_route(
         "/v1/inpaint",
         inpaint,
@@ -87,8 +84,7 @@ def make_router(max_body_bytes: int) -> APIRouter:
         responses=RESPONSES,
         summary="Submit a photo and a mask",
         max_body_size=max_body_bytes,
-        form_limits=FORM_LIMITS,
-        dependencies=[Depends(check_form)],
+        dependencies=[Depends(check_fields)],
     )
     return router
 
@@ -104,8 +100,10 @@ async def inpaint(
     accept: Accept = None,
 ) -> Response:
     """Repaint what the mask marks. Every pixel where the effective mask is 0 stays as it was, byte for byte."""
-    media_type = media_type_of(accept)
-    wait_s = wait_of(prefer or [], service.settings.max_wait_s)
+    media_types = media_types_of(", ".join(accept or []))
+    longest_s = service.settings.max_wait_s
+    asked_s = wait_of(prefer or [], longest_s)
+    wait_s = longest_s if asked_s is None and JSON not in media_types else asked_s
     if form.on_disconnect == "cancel" and wait_s is None:
         raise InvalidField("on_disconnect=cancel is for calls that wait: send it with Prefer: wait=30, or not at all.")
     submitted = await submit(service, form, idempotency_key, api_key)
@@ -119,8 +117,8 @@ async def inpaint(
     view = await wait_for_end(service, request, submitted.job_id, wait_s)
     if view is None:
         return await _after_a_caller_who_left(service, submitted.job_id, form.on_disconnect)
-    applied = {"Preference-Applied": f"wait={wait_s}"}
-    return await _answer(service, request, view, media_type, _headers(submitted) | applied)
+    applied = {} if asked_s is None else {"Preference-Applied": f"wait={wait_s}"}
+    return await _answer(service, request, view, media_types, _headers(submitted) | applied)
 
 
 def _headers(submitted: Submitted) -> dict[str, str]:
@@ -129,12 +127,14 @@ def _headers(submitted: Submitted) -> dict[str, str]:
 
 
 async def _answer(
-    service: Service, request: Request, view: JobView, media_type: str, headers: dict[str, str]
+    service: Service, request: Request, view: JobView, media_types: list[str], headers: dict[str, str]
 ) -> Response:
     """To a call that has waited."""
     if not view.status.ended:
+        if JSON not in media_types:
+            return still_running_response(request, view, headers)
         return job_response(view, 202, headers)
-    if media_type == PNG:
+    if media_types[0] == PNG:
         headers["Content-Location"] = f"{location(view.id)}/images/0"
         return await anyio.to_thread.run_sync(image_response, service, request, view, 0, headers)
     return job_response(view, 200, headers)

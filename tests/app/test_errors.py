@@ -164,7 +164,7 @@ async def test_unknown_addresses_and_methods_are_problems(client: httpx.AsyncCli
     assert_problem(await client.get("/nothing"), 404, "not_found")
     response = await client.put("/v1/models")
     assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["Allow"] == "GET"
+    assert response.headers["Allow"] == "GET, HEAD"
 
 
 async def test_what_nobody_expected_is_a_500_that_tells_nothing(redis_url: str, connection: Redis) -> None:

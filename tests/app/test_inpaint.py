@@ -4,11 +4,14 @@ import httpx
 import pytest
 from redis import Redis
 
+from app.submission import last_seed
 from jobs import keys
 from jobs.queue import parameters_of
+from jobs.schema import MAX_SEED
 from tests.app.conftest import files, submit
 from tests.app.pictures import BOX, SIZE, encoded, photo
 from tests.app.settling import Settler, inputs_of, our_keys
+from tests.app.test_errors import assert_problem
 
 pytestmark = pytest.mark.anyio
 
@@ -60,3 +63,25 @@ async def test_image_k_of_n_is_announced_with_seed_plus_k(client: httpx.AsyncCli
 async def test_an_empty_value_counts_as_absent(client: httpx.AsyncClient) -> None:
     response = await submit(client, seed="", guidance_scale="", mask_mode="")
     assert response.status_code == 202
+
+
+@pytest.mark.parametrize(("seed", "n"), [(MAX_SEED, 1), (MAX_SEED - 1, 2), (MAX_SEED - 7, 8)])
+async def test_every_seed_that_is_reported_can_be_sent_again(client: httpx.AsyncClient, seed: int, n: int) -> None:
+    seeds = (await submit(client, seed=str(seed), n=str(n))).json()["seeds"]
+    assert seeds == list(range(seed, MAX_SEED + 1))
+    for again in seeds:
+        assert (await submit(client, seed=str(again))).json()["seeds"] == [again]
+
+
+@pytest.mark.parametrize(("seed", "n"), [(MAX_SEED, 2), (MAX_SEED - 6, 8)])
+async def test_a_seed_whose_last_image_would_have_none_is_refused(
+    client: httpx.AsyncClient, connection: Redis, seed: int, n: int
+) -> None:
+    problem = assert_problem(await submit(client, seed=str(seed), n=str(n)), 422, "invalid_field")
+    assert problem["detail"].startswith("seed, n: ")
+    assert f"send a seed up to {MAX_SEED - n + 1}" in problem["detail"]
+    assert not our_keys(connection)
+
+
+def test_a_seed_that_is_drawn_leaves_room_for_all_images() -> None:
+    assert [last_seed(n) + n - 1 for n in range(1, 9)] == [MAX_SEED] * 8

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.negotiation import JSON, PNG, media_type_of, wait_of
+from app.negotiation import JSON, PNG, media_types_of, wait_of
 from jobs.errors import NotAcceptable
 
 
@@ -52,10 +52,26 @@ def test_wait(prefer: list[str], expected: int | None) -> None:
     ],
 )
 def test_accept(accept: str | None, expected: str) -> None:
-    assert media_type_of(accept) == expected
+    assert media_types_of(accept)[0] == expected
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0, application/json;q=0", "nonsense"])
 def test_a_header_that_takes_neither_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="application/json, or image/png"):
-        media_type_of(accept)
+        media_types_of(accept)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, [JSON]),
+        ("image/png", [PNG]),
+        ("image/*;q=0.5, text/html", [PNG]),
+        ("image/png, application/json;q=0", [PNG]),
+        ("image/png, application/json;q=0.1", [PNG, JSON]),
+        ("*/*", [JSON, PNG]),
+        ("application/json", [JSON]),
+    ],
+)
+def test_all_that_a_header_takes_is_known_the_best_first(accept: str | None, expected: list[str]) -> None:
+    assert media_types_of(accept) == expected

@@ -11,7 +11,7 @@ from redis import Redis
 
 from app.settings import ApiSettings
 from jobs.schema import JobProblem
-from tests.app.conftest import serve, submit
+from tests.app.conftest import files, serve, submit
 from tests.app.settling import Settler
 from tests.app.test_errors import assert_problem
 
@@ -87,9 +87,64 @@ async def test_with_accept_png_the_answer_is_the_image(client: httpx.AsyncClient
     assert "denoise;dur=900.00" in headers["Server-Timing"]
 
 
-async def test_with_accept_png_and_no_end_in_time_the_answer_is_the_job(client: httpx.AsyncClient) -> None:
-    response = await submit(client, {"Prefer": "wait=0", "Accept": "image/png"})
+@pytest.mark.parametrize("accept", ["image/png", "image/*", "image/png, text/html, application/json;q=0"])
+async def test_where_only_an_image_is_taken_and_none_is_ready_in_time_the_answer_is_a_504(
+    client: httpx.AsyncClient, settler: Settler, accept: str
+) -> None:
+    response = await submit(client, {"Prefer": "wait=0", "Accept": accept})
+    problem = assert_problem(response, 504, "still_running")
+    job_id = await next_job(settler)
+    assert response.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert f"/v1/jobs/{job_id}/images/0" in problem["detail"]
+
+    settler.start(job_id)  # it goes on
+    settler.succeed(job_id, [IMAGE])
+    assert (await client.get(f"/v1/jobs/{job_id}/images/0")).content == IMAGE
+
+
+async def test_a_running_job_is_no_more_ready_than_one_that_waits(client: httpx.AsyncClient, settler: Settler) -> None:
+    async def start_next() -> None:
+        job_id = await next_job(settler)
+        settler.start(job_id)
+        settler.step(job_id, 1, eta_ms=7_200.0)
+
+    response, _ = await asyncio.gather(submit(client, {"Prefer": "wait=1", "Accept": "image/png"}), start_next())
+    assert "The job is running" in assert_problem(response, 504, "still_running")["detail"]
+    assert response.headers["Retry-After"] == "8"
+
+
+async def test_an_accept_header_in_two_lines_is_one(client: httpx.AsyncClient) -> None:
+    lines = [("Accept", "image/png"), ("Accept", "application/json;q=0.1"), ("Prefer", "wait=0")]
+    assert (await client.post("/v1/inpaint", files=files(), headers=lines)).status_code == 202
+
+
+@pytest.mark.parametrize("accept", ["image/png, application/json;q=0.1", "image/png, */*", "*/*", "application/json"])
+async def test_where_json_is_taken_too_the_answer_is_the_job(client: httpx.AsyncClient, accept: str) -> None:
+    response = await submit(client, {"Prefer": "wait=0", "Accept": accept})
     assert (response.status_code, response.json()["status"]) == (202, "queued")
+
+
+async def test_a_call_that_takes_only_an_image_waits_for_it_without_being_told_to(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    response, _ = await asyncio.gather(submit(client, {"Accept": "image/png"}), end_next(settler))
+    assert (response.status_code, response.content) == (200, IMAGE)
+    assert "Preference-Applied" not in response.headers
+
+
+async def test_a_call_that_takes_only_an_image_may_take_its_job_along(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    response, _ = await asyncio.gather(
+        submit(client, {"Accept": "image/png"}, on_disconnect="cancel"), end_next(settler)
+    )
+    assert response.status_code == 200
+
+
+async def test_a_wait_without_a_length_is_the_longest_there_is(redis_url: str) -> None:
+    async with serve(ApiSettings(redis_url=redis_url, max_wait_s=1)) as client:
+        assert_problem(await submit(client, {"Accept": "image/png"}), 504, "still_running")
 
 
 async def test_with_accept_png_a_failure_is_its_problem(client: httpx.AsyncClient, settler: Settler) -> None:

@@ -70,6 +70,18 @@ def test_a_waiting_call_can_be_answered_with_the_image_itself(client: httpx.Clie
     assert told["timings"]["denoise"] > 0
 
 
+@pytest.mark.parametrize(("words", "cut"), [(70, False), (80, True)])
+def test_a_prompt_beyond_what_the_text_encoder_reads_is_named_with_the_image(
+    client: httpx.Client, words: int, cut: bool
+) -> None:
+    response = submit(client, {"Accept": "image/png"}, prompt="red " * words, num_inference_steps=8, seed=1)
+    expected = ["prompt_cut"] if cut else []
+    assert response.headers.get("Infill-Approximate", "").split() == expected
+    assert client.get(response.headers["Location"]).json()["approximate"] == expected
+    with Image.open(io.BytesIO(response.content)) as image:
+        assert json.loads(image.info["infill"])["approximate"] == expected
+
+
 def test_the_same_seed_gives_the_same_image_alone_and_among_others(client: httpx.Client) -> None:
     alone = submit(client, {"Prefer": "wait=60"}, **FAST).json()
     others = [submit(client, num_inference_steps=7, seed=seed).json()["id"] for seed in range(3)]

@@ -5,23 +5,36 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
+from redis import Redis
 
+from app.settings import ApiSettings
+from jobs.schema import JobProblem
+from tests.app.processes import api_process
+from tests.app.settling import Settler
 from tests.e2e.stack import ROOT, Stack
 
 LINES: list[str] = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+IMAGE_LINES = [LINES[0], *re.findall(r"```\n(curl -sSf .*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)]
+"""Those that write the image to a file."""
 
 
-def run(stack: Stack, line: str, folder: Path) -> bytes:
+def command(url: str, line: str, folder: Path) -> list[str]:
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     if not (folder / "demo").exists():
         (folder / "demo").symlink_to(ROOT / "demo")
-    command = line.replace("http://127.0.0.1:8000", stack.urls[0])
-    return subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, check=True, timeout=90).stdout
+    return ["bash", "-ec", line.replace("http://127.0.0.1:8000", url)]
+
+
+def run(stack: Stack, line: str, folder: Path) -> bytes:
+    arguments = command(stack.urls[0], line, folder)
+    return subprocess.run(arguments, cwd=folder, capture_output=True, check=True, timeout=90).stdout
 
 
 def test_the_readme_has_three_of_them() -> None:
@@ -43,3 +56,48 @@ def test_the_second_answers_with_the_job(stack: Stack, tmp_path: Path) -> None:
 
 def test_the_third_lists_the_models(stack: Stack, tmp_path: Path) -> None:
     assert json.loads(run(stack, LINES[2], tmp_path))["models"][0]["name"] == "pocket"
+
+
+@pytest.fixture
+def settler(redis_url: str, connection: Redis) -> Settler:
+    return Settler.connect(connection, ApiSettings(redis_url=redis_url))
+
+
+def failed(process: subprocess.Popen[bytes], folder: Path) -> str:
+    """What a command wrote to its standard error that has failed and left no picture and no JSON."""
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 22 and output == b""
+    assert [path.name for path in folder.iterdir()] == ["demo"]
+    return errors.decode()
+
+
+def start(url: str, line: str, folder: Path) -> subprocess.Popen[bytes]:
+    arguments = command(url, line, folder)
+    return subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("line", IMAGE_LINES)
+def test_a_line_that_wants_an_image_fails_where_none_is_ready_in_time(
+    redis_url: str, tmp_path: Path, line: str
+) -> None:
+    (folder := tmp_path / "here").mkdir()
+    with api_process(tmp_path, redis_url, max_wait_s=1) as api:  # and no worker
+        assert "504" in failed(start(api.url, line, folder), folder)
+
+
+@pytest.mark.parametrize("end", ["failed", "canceled", "refused"])
+def test_the_first_fails_where_its_job_does(redis_url: str, settler: Settler, tmp_path: Path, end: str) -> None:
+    (folder := tmp_path / "here").mkdir()
+    with api_process(tmp_path, redis_url, max_image_bytes=1000 if end == "refused" else 10**7) as api:
+        running = start(api.url, LINES[0], folder)
+        if end != "refused":
+            while not (ids := settler.queue.rq.get_job_ids()) and running.poll() is None:
+                time.sleep(0.02)
+            (job_id,) = map(str, ids)
+            if end == "canceled":
+                httpx.delete(f"{api.url}/v1/jobs/{job_id}").raise_for_status()
+            else:
+                settler.start(job_id)
+                settler.fail(job_id, JobProblem(code="out_of_memory", message="It does not fit."))
+        status = {"failed": "500", "canceled": "409", "refused": "413"}[end]
+        assert status in failed(running, folder)

@@ -68,6 +68,10 @@ class Family(Protocol):
         """
         ...
 
+    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
+        """Whether a part of the prompt, or where guidance is computed of the negative prompt, reaches no encoder."""
+        ...
+
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
         """One forward pass for states of one key: the guided network output, (rows, C, h, w)."""
         ...

@@ -33,14 +33,18 @@ class Flux(LatentDiffusion):
         return {"recompose": PATCH**2 * latents, "concat": PATCH**2 * (2 * latents + mask)}
 
     def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
-        told_guidance = self.network.config.guidance_embeds
+        ((_, t5_tokens),) = self.text_readers()
         text, pooled, _ = self.pipeline.encode_prompt(
-            parameters.prompt, None, device=self.device, max_sequence_length=512 if told_guidance else 256
+            parameters.prompt, None, device=self.device, max_sequence_length=t5_tokens
         )
         told = {"encoder_hidden_states": text, "pooled_projections": pooled}
-        if told_guidance:
+        if self.network.config.guidance_embeds:
             told["guidance"] = torch.tensor([parameters.guidance_scale], device=self.device)
         return told, None
+
+    def text_readers(self) -> list[tuple[Any, int]]:
+        """T5 alone: CLIP gives one vector for the whole text. Schnell, which is not told the scale, reads half."""
+        return [(self.pipeline.tokenizer_2, 512 if self.network.config.guidance_embeds else 256)]
 
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         grid = (inputs.shape[2], inputs.shape[3])

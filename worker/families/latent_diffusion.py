@@ -82,6 +82,15 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
     def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
         """Conditioning of the prompt, and of the negative prompt if guidance is to be computed from both."""
 
+    def text_readers(self) -> list[tuple[Any, int]]:
+        """Tokenizers of the text encoders, and how many tokens each of these reads, special ones included."""
+        found = (getattr(self.pipeline, name, None) for name in ("tokenizer", "tokenizer_2"))
+        return [(tokenizer, tokenizer.model_max_length) for tokenizer in found if tokenizer]
+
+    def cuts(self, text: str) -> bool:
+        """Whether a prompt has more tokens than any of the text encoders reads."""
+        return all(len(tokenizer(text).input_ids) > limit for tokenizer, limit in self.text_readers())
+
     def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the noise scheduler's ``set_timesteps``; ``grid`` is the latents' (h, w)."""
         return {"num_inference_steps": steps}
@@ -116,6 +125,9 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
                 "Leave a part of the picture out of the mask, or ask for a model that paints from the prompt alone "
                 "(needs_surroundings is false in /v1/models) without masked_content=fill."
             )
+
+    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
+        return self.cuts(parameters.prompt) or (guided and self.cuts(parameters.negative_prompt))
 
     def _state(
         self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet

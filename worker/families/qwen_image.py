@@ -16,6 +16,9 @@ from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, u
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
 from worker.state import Conditioning
 
+TEXT_TOKENS = 512
+"""Tokens of a prompt that are read, those of the template behind it included."""
+
 
 class QwenImage(LatentDiffusion):
     """The ``qwen-image`` family: 16 latent channels, as 64 of a patch; recomposition only.
@@ -39,8 +42,12 @@ class QwenImage(LatentDiffusion):
         return self._told(parameters.prompt), self._told(parameters.negative_prompt) if guided else None
 
     def _told(self, prompt: str) -> Conditioning:
-        text, _ = self.pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=512)
+        text, _ = self.pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=TEXT_TOKENS)
         return {"encoder_hidden_states": text}
+
+    def cuts(self, text: str) -> bool:
+        tokens = self.pipeline.tokenizer(self.pipeline.prompt_template_encode.format(text)).input_ids
+        return bool(len(tokens) - self.pipeline.prompt_template_encode_start_idx > TEXT_TOKENS)
 
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
         """Prompts of different lengths are padded at their ends, and the padding masked: mates change nothing."""

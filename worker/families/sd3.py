@@ -14,6 +14,9 @@ from worker.families.flow import resolution_shift
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
 from worker.state import Conditioning
 
+T5_TOKENS = 256
+"""Tokens of a prompt that T5 reads, as by default in diffusers' pipeline."""
+
 
 class StableDiffusion3(LatentDiffusion):
     """The ``sd3`` family: 16 latent channels, 33 input channels in concat mode.
@@ -34,10 +37,15 @@ class StableDiffusion3(LatentDiffusion):
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=parameters.negative_prompt,
+            max_sequence_length=T5_TOKENS,
         )
         told = {"encoder_hidden_states": text, "pooled_projections": pooled}
         told_not = {"encoder_hidden_states": negative, "pooled_projections": negative_pooled}
         return told, told_not if guided else None
+
+    def text_readers(self) -> list[tuple[Any, int]]:
+        t5 = [] if self.pipeline.text_encoder_3 is None else [(self.pipeline.tokenizer_3, T5_TOKENS)]
+        return [*super().text_readers(), *t5]
 
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         return torch.as_tensor(self.network(inputs, timestep=timesteps, **conditioning, return_dict=False)[0])
