@@ -44,7 +44,8 @@ class Task:
         self.stopwatch.enter("decode")
         if image is None or mask is None:
             raise Undecodable("The job's uploads have expired.")
-        self.picture = pictures.decode(image)
+        self.picture = pictures.decode(image, self.parameters.output_color)
+        self.approximate = [*self.approximate, *self.picture.approximate]
         uploaded = pictures.decode_mask(mask)
         if uploaded.shape != self.picture.rgb.shape[:2]:
             raise Undecodable(f"The settled mask is {uploaded.shape} and the image {self.picture.rgb.shape[:2]}.")
@@ -76,10 +77,12 @@ class Task:
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the PNGs."""
         self.stopwatch.enter("paste")
-        results = [regions.paste(self.picture.rgb, canvas, self.region, self.mask) for canvas in canvases]
+        painted = [self.picture.in_its_colours(canvas) for canvas in canvases]
+        results = [regions.paste(self.picture.rgb, canvas, self.region, self.mask) for canvas in painted]
         report = self._mask_report(results)
         self.stopwatch.enter("png")
-        writers = [PngWriter(self._with_alpha(result), self.picture.icc_profile) for result in results]
+        stored = [self.picture.stored(self._with_alpha(result)) for result in results]
+        writers = [PngWriter(pixels, self.picture.chunks) for pixels in stored]
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())})
@@ -96,6 +99,7 @@ class Task:
             ],
             timings=timings,
             approximate=list(self.approximate),
+            picture=self.picture.report,
         )
 
     def _mask_report(self, results: Sequence[Pixels]) -> MaskReport:
