@@ -102,8 +102,9 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
 
 
 def _is_profile(profile: bytes, spaces: Sequence[bytes]) -> bool:
-    """Whether it has a profile's header (ICC.1:2022, 7.2), of one of these colour spaces."""
-    return 128 < len(profile) <= MAX_PROFILE_BYTES and profile[36:40] == b"acsp" and _space(profile) in spaces
+    """Whether it has a profile's header (ICC.1:2022, 7.2), of one of these colour spaces, and is there to its end."""
+    whole = 128 < int.from_bytes(profile[:4]) <= len(profile) <= MAX_PROFILE_BYTES
+    return whole and profile[36:40] == b"acsp" and _space(profile) in spaces
 
 
 def _space(profile: bytes) -> bytes:
@@ -161,6 +162,8 @@ def _gamma_of(curve: NDArray[np.float64]) -> float | None:
     tables = curve.reshape(3, -1) if curve.size % 3 == 0 else curve[None]
     value = np.linspace(0, 1, tables.shape[1])
     middle = tables.shape[1] // 2
+    if not 0 < tables[0, middle] < 1:
+        return None
     gamma = math.log(tables[0, middle]) / math.log(value[middle])
     return gamma if np.abs(value**gamma - tables).max() < 0.01 else None
 

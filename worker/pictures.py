@@ -128,7 +128,7 @@ def _decoded(image: Image.Image, file: bytes, data: bytes, output_color: OutputC
         color=found.name,
         color_action=found.action,
     )
-    chunks = found.chunks + _density(image, said, swapped=orientation in (5, 6, 7, 8))
+    chunks = found.chunks + _density(image, exif, said, swapped=orientation in (5, 6, 7, 8))
     return Picture(rgb, alpha, space == GREY and output_color == "auto", chunks, report)
 
 
@@ -172,10 +172,10 @@ def _three(values: Pixels) -> Pixels:
     return rgb
 
 
-def _density(image: Image.Image, said: Mapping[bytes, bytes], swapped: bool) -> Chunks:
+def _density(image: Image.Image, exif: Image.Exif, said: Mapping[bytes, bytes], swapped: bool) -> Chunks:
     """The pixels per metre, or their shape alone, as a pHYs chunk (PNG specification, 11.3.4.3)."""
     try:
-        across, down, unit = _density_of(image, said)
+        across, down, unit = _density_of(image, exif, said)
     except (ArithmeticError, TypeError, ValueError, struct.error):  # a file can state any numbers
         return ()
     if not (0 < across < 2**31 and 0 < down < 2**31 and unit < 2):
@@ -183,14 +183,15 @@ def _density(image: Image.Image, said: Mapping[bytes, bytes], swapped: bool) -> 
     return ((b"pHYs", struct.pack(">IIB", *((down, across) if swapped else (across, down)), unit)),)
 
 
-def _density_of(image: Image.Image, said: Mapping[bytes, bytes]) -> tuple[int, int, int]:
+def _density_of(image: Image.Image, exif: Image.Exif, said: Mapping[bytes, bytes]) -> tuple[int, int, int]:
     """Pixels per metre across and down, and 1; or their ratio, and 0. Zeros where the file states none."""
     if b"pHYs" in said:
         across, down, unit = struct.unpack(">IIB", said[b"pHYs"])
         return across, down, unit
-    if (dpi := image.info.get("dpi")) and tuple(dpi) != (1, 1):  # what Pillow reports where a TIFF says nothing
+    info, stated = image.info, image.info.get("jfif_unit") or ExifTags.Base.XResolution in exif
+    if stated and (dpi := info.get("dpi")):  # which Pillow makes up where the file states none
         return round(float(dpi[0]) / INCH_M), round(float(dpi[1]) / INCH_M), 1
-    ratio = image.info.get("resolution") or image.info.get("jfif_density") or (1, 1)
-    if image.info.get("jfif_unit", 0) == 0 and ratio[0] != ratio[1]:
+    ratio = info.get("resolution") or info.get("jfif_density") or (1, 1)
+    if info.get("jfif_unit", 0) == 0 and ratio[0] != ratio[1]:
         return round(float(ratio[0]) * 1000), round(float(ratio[1]) * 1000), 0
     return 0, 0, 0

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from jobs.png_chunks import chunk
+from jobs.png_chunks import SIGNATURE
+from tests.png_files import chunks_of, written
 from tests.worker.profiles import D50, DISPLAY_P3, to_d50
 
-PNG = b"\x89PNG\r\n\x1a\n"
 Lab = NDArray[np.float64]
 
 SRGB = ((0.3127, 0.3290), (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
@@ -21,19 +21,9 @@ ADOBE = ((0.3127, 0.3290), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 CICP_PRIMARIES = {1: SRGB, 9: BT2020, 12: DISPLAY_P3}
 
 
-def chunks_of(png: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and data of every chunk of a PNG."""
-    found, at = [], 8
-    while at < len(png):
-        length = int.from_bytes(png[at : at + 4])
-        found.append((png[at + 4 : at + 8], png[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return found
-
-
 def displayed(data: bytes) -> Lab:
     """(H, W, 3): L, a, b. A PNG without a statement of its own is looked at by its EXIF, as other formats are."""
-    chunks = dict(reversed(chunks_of(data))) if data.startswith(PNG) else {}
+    chunks = dict(reversed(chunks_of(data))) if data.startswith(SIGNATURE) else {}
     if ({b"cICP", b"sRGB", b"gAMA", b"cHRM"} & set(chunks) and b"iCCP" not in chunks) or b"cICP" in chunks:
         return _by_chunks(_values(data), chunks)
     profile = zlib.decompress(chunks[b"iCCP"].partition(b"\0")[2][1:]) if b"iCCP" in chunks else None
@@ -47,9 +37,9 @@ def displayed(data: bytes) -> Lab:
 
 def _plain(data: bytes) -> bytes:
     """A PNG without its profile, which Pillow reads up to 1 MiB only; other files as they are."""
-    if not data.startswith(PNG):
+    if not data.startswith(SIGNATURE):
         return data
-    return PNG + b"".join(chunk(*pair) for pair in chunks_of(data) if pair[0] != b"iCCP")
+    return written([pair for pair in chunks_of(data) if pair[0] != b"iCCP"])
 
 
 def _by_chunks(values: NDArray[np.float64], chunks: dict[bytes, bytes]) -> Lab:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from jobs.png_chunks import chunk
-from tests.worker.displayed import chunks_of, displayed
+from tests.png_files import with_chunks
+from tests.worker.displayed import displayed
 from tests.worker.profiles import DISPLAY_P3, cmyk_profile, grey_profile, rgb_profile
 from tests.worker.repainting import MASK, repaint
 
@@ -39,12 +39,6 @@ def saved(mode: str, kind: str, **options: Any) -> bytes:
 def png_of_16_bits(grey: bool = False) -> bytes:
     values = RGB[..., ::-1].astype(np.uint16) * 257 + 100
     return cv2.imencode(".png", values[..., 0] if grey else values)[1].tobytes()
-
-
-def with_chunks(png: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG with these chunks in place of its own of their kinds, behind its header."""
-    kept = [pair for pair in chunks_of(png) if pair[0] not in {kind for kind, _ in chunks}]
-    return png[:8] + b"".join(chunk(*pair) for pair in [kept[0], *chunks, *kept[1:]])
 
 
 def exif(**tags: Any) -> bytes:
