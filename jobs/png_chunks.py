@@ -78,7 +78,8 @@ def decodable(data: bytes) -> bytes:
     """
     if not is_png(data):
         return data
-    view, seen, end = memoryview(data), set[bytes](), len(SIGNATURE)
+    view, seen = memoryview(data), set[bytes]()
+    kind, end = b"", len(SIGNATURE)
     head: list[bytes | memoryview] = [SIGNATURE]
     pixels: list[bytes | memoryview] = []
     for kind, start, end in _chunks(data):
@@ -90,7 +91,7 @@ def decodable(data: bytes) -> bytes:
         elif kind in DECODED:
             behind = kind != b"eXIf" and (pixels or kind == b"IDAT")
             (pixels if behind else head).append(view[start:end])
-    cut_short = b"" if data[end - 8 : end - 4] == b"IEND" else view[end:]
+    cut_short = b"" if kind == b"IEND" else view[end:]
     return b"".join([*head, *pixels, cut_short])
 
 

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,14 @@ def test_the_picture_is_upright(orientation: int, kind: str) -> None:
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert (pictures.decode(data).rgb == expected).all()
+
+
+XMP = b"<tiff:Orientation>6 </tiff:Orientation>"
+
+
+@pytest.mark.parametrize("tags", [{274: 6}, {700: XMP}, {274: 6, 700: XMP}], ids=["tag", "XMP", "both"])
+def test_a_tiff_is_turned_once_whatever_says_so(tags: dict[int, Any]) -> None:
+    assert (pictures.decode(saved(Image.fromarray(RGB), "TIFF", tiffinfo=tags)).rgb == np.rot90(RGB, -1)).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
