@@ -107,6 +107,8 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
         if stop > len(data):
             return
         kind = data[at + 4 : at + 8]
+        if (kind == b"IHDR") != (at == len(SIGNATURE)):  # decoders take the last of several
+            raise MalformedPng(_DAMAGED)
         yield kind, at, stop
         if kind == b"IEND":
             return

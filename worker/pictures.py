@@ -161,9 +161,11 @@ def _grey(values: Pixels, found: Colour, output_color: OutputColor) -> tuple[Pix
 def _from_cmyk(flat: Image.Image, found: Colour) -> tuple[Pixels, Colour]:
     """In sRGB by the profile, or by Pillow's plain formula where there is no usable one."""
     converted = colour.to_srgb(flat, found.profile) if found.profile else None
-    usable = converted is not None or not (found.profile or found.action == "ignored")
-    named = Colour("icc" if found.profile or not usable else "none", "converted" if usable else "ignored", SRGB)
-    return np.array(converted or flat.convert("RGB")), named
+    if converted is not None:
+        return np.array(converted), Colour("icc", "converted", SRGB)
+    unusable = found.profile is not None or (found.name, found.action) == ("icc", "ignored")
+    named = Colour("icc", "ignored", SRGB) if unusable else Colour("none", "converted", SRGB)
+    return np.array(flat.convert("RGB")), named
 
 
 def _three(values: Pixels) -> Pixels:

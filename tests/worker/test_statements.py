@@ -29,6 +29,24 @@ def test_cmyk_becomes_srgb() -> None:
     assert (picture.rgb == RGB).all() and picture.chunks == ((b"sRGB", b"\0"),)
 
 
+@pytest.mark.parametrize(
+    ("inks", "expected"),
+    [((0, 0, 0, 0), (255, 255, 255)), ((255, 0, 0, 0), (0, 255, 255)), ((0, 0, 0, 255), (0, 0, 0))],
+)
+def test_the_inverted_inks_of_a_jpeg_are_read_as_adobe_writes_them(
+    inks: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    rgb = pictures.decode(saved(Image.new("CMYK", (8, 8), inks), "JPEG")).rgb
+    assert np.abs(rgb.astype(int) - expected).max() <= 2
+
+
+def test_ycck_is_read_as_adobe_writes_it() -> None:
+    stored = 0, 128, 128, 255  # inverted white: no luminance, no chroma, and no black
+    data = bytearray(saved(Image.new("CMYK", (8, 8), tuple(255 - value for value in stored)), "JPEG"))
+    data[data.index(b"Adobe") + 11] = 2  # the transform: YCCK
+    assert pictures.decode(bytes(data)).rgb.min() >= 253
+
+
 def test_the_profile_of_rgb_values_is_carried_and_the_values_are_not_converted() -> None:
     picture = pictures.decode(saved(Image.fromarray(RGB), icc_profile=SRGB))
     assert profile_of(picture) == SRGB and (picture.rgb == RGB).all()
