@@ -72,7 +72,7 @@ def _check_layout(image: Image.Image) -> None:
         )
     if image.mode not in IMAGE_MODES:
         raise InvalidImage(f"image: the colour mode {image.mode} is not supported. Send 8 or 16 bit grey or colour.")
-    if tags.get(PLANES) == SEPARATE and max(tags.get(BITS, (1,))) > 8:
+    if tags.get(PLANES) == SEPARATE and tags.get(BITS, (1,))[0] > 8:
         raise InvalidImage(
             "image: the TIFF has 16 bits a channel in separate planes, which is not supported. "
             "Save it with interleaved channels."
@@ -81,7 +81,7 @@ def _check_layout(image: Image.Image) -> None:
 
 def _check_profile(image: Image.Image, data: bytes) -> None:
     """Raise TooLarge for a colour profile beyond what is carried."""
-    packed = png_chunks.looks(data).get(b"iCCP")
+    packed = png_chunks.appearance(data).get(b"iCCP")
     profile = png_chunks.profile_in(packed) if packed else image.info.get("icc_profile")
     if profile and len(profile) > png_chunks.MAX_PROFILE_BYTES:
         limit = png_chunks.MAX_PROFILE_BYTES

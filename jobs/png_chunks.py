@@ -17,7 +17,7 @@ MAX_PROFILE_BYTES = 16 * 2**20
 MAX_CHUNKS = 100_000
 """A PNG of 32 MiB has about 4,000, in the usual 8 KiB each."""
 
-LOOKS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", b"pHYs", b"tRNS")
+APPEARANCE = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", b"pHYs", b"tRNS")
 """Chunks that say how the pixels look."""
 
 DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT")
@@ -45,22 +45,23 @@ def is_png(data: bytes) -> bool:
 
 
 def check_whole(data: bytes) -> None:
-    """Raise MalformedPng where a checksum is wrong or the end is missing."""
-    view, end = memoryview(data), len(SIGNATURE)
-    for _, start, end in _chunks(data):
+    """Raise MalformedPng where a checksum is wrong, or the pixels or the end are missing."""
+    view, kinds, end = memoryview(data), set[bytes](), len(SIGNATURE)
+    for kind, start, end in _chunks(data):
+        kinds.add(kind)
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             raise MalformedPng(_DAMAGED)
-    if data[end - 8 : end - 4] != b"IEND":
+    if not {b"IDAT", b"IEND"} <= kinds:
         raise MalformedPng(_DAMAGED)
 
 
-def looks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks of ``LOOKS`` before the pixels, the first of each kind; empty for other files than PNG."""
+def appearance(data: bytes) -> dict[bytes, bytes]:
+    """The chunks of ``APPEARANCE`` before the pixels, the first of each kind; empty for other files than PNG."""
     found: dict[bytes, bytes] = {}
     for kind, start, stop in _chunks(data) if is_png(data) else ():
         if kind == b"IDAT":
             break
-        if kind in LOOKS:
+        if kind in APPEARANCE:
             found.setdefault(kind, data[start + 8 : stop - 4])
     return found
 

@@ -44,7 +44,7 @@ DEFLATE_LEVEL = 2
 
 @dataclass(frozen=True)
 class Colour:
-    """Which statement holds, what becomes of it, and what the result's PNG says."""
+    """Which statement holds, what becomes of it, and the chunks of the result's PNG."""
 
     name: ColorStatement = "none"
     action: ColorAction = "none"
@@ -64,11 +64,11 @@ def colour_of(image: Image.Image, exif: Image.Exif, stored: Mapping[bytes, bytes
     iccp = stored.get(b"iCCP")
     found = profile_in(iccp) if iccp else image.info.get("icc_profile")
     profile = found if found and _is_profile(found, spaces) else None
-    said = {kind: stored[kind] for kind in LENGTHS if kind in stored and _is_sound(kind, stored[kind])}
+    chunks = {kind: stored[kind] for kind in LENGTHS if kind in stored and _is_sound(kind, stored[kind])}
     if profile:
-        said = {kind: data for kind, data in said.items() if kind != b"sRGB"} | {b"iCCP": _packed(profile)}
-    if name := next((PRECEDENCE[kind] for kind in PRECEDENCE if kind in said), None):
-        return Colour(name, "carried", _in_order(said), profile)
+        chunks = {kind: data for kind, data in chunks.items() if kind != b"sRGB"} | {b"iCCP": _packed(profile)}
+    if name := next((PRECEDENCE[kind] for kind in PRECEDENCE if kind in chunks), None):
+        return Colour(name, "carried", _in_order(chunks), profile)
     tags = _of_tags(exif)
     if tags:
         return Colour("exif", "carried", _in_order(tags))
@@ -77,8 +77,8 @@ def colour_of(image: Image.Image, exif: Image.Exif, stored: Mapping[bytes, bytes
     return Colour("icc", "ignored") if iccp or "icc_profile" in image.info else Colour()
 
 
-def _in_order(said: Mapping[bytes, bytes]) -> Chunks:
-    return tuple((kind, said[kind]) for kind in LENGTHS if kind in said)
+def _in_order(chunks: Mapping[bytes, bytes]) -> Chunks:
+    return tuple((kind, chunks[kind]) for kind in LENGTHS if kind in chunks)
 
 
 def grey_levels(profile: bytes) -> NDArray[np.uint8] | None:
@@ -122,7 +122,7 @@ def _packed(profile: bytes) -> bytes:
 
 
 def _is_sound(kind: bytes, data: bytes) -> bool:
-    """Whether a chunk says something that readers act on; a profile is looked at elsewhere."""
+    """Whether readers act on a chunk; a profile is looked at elsewhere."""
     if len(data) != LENGTHS[kind]:
         return False
     if kind == b"cICP":  # 0, 2 and 3: reserved or unspecified; a PNG's matrix is 0 (ITU-T H.273, 8.1 to 8.3)
@@ -131,9 +131,10 @@ def _is_sound(kind: bytes, data: bytes) -> bool:
 
 
 def _of_tags(exif: Image.Exif) -> dict[bytes, bytes] | None:
-    """What EXIF and TIFF tags say, as a PNG's chunks: empty where nothing, None where a PNG cannot say it."""
+    """The statement of EXIF and TIFF tags as chunks: empty where there is none, None where chunks cannot express it."""
     try:
-        return _read_tags(exif)
+        chunks = _read_tags(exif)
+        return {} if chunks and not all(_is_sound(*chunk) for chunk in chunks.items()) else chunks
     except Exception:  # a file can put values of any type and number under any tag
         return {}
 

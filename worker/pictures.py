@@ -37,6 +37,9 @@ PROFILES = {GREY: (GREY, RGB), RGB: (RGB,), CMYK: (CMYK,)}
 """The colour spaces of a profile that describes values of one: equal RGB values are grey."""
 
 INCH_M = 0.0254
+
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, AssertionError, EOFError, struct.error)
+"""What Pillow raises on damaged files."""
 GREY_MODES = ("1", "L", "LA", "La")
 
 TURNS = {
@@ -77,11 +80,11 @@ class Picture:
         """What the result gives up of the upload."""
         return ["depth_reduced"] if self.report.bits > 8 else []
 
-    def in_its_colours(self, painted: Pixels) -> Pixels:
+    def in_its_mode(self, painted: Pixels) -> Pixels:
         """What a network painted, (h, w, 3), as three equal channels of luma where the result is grey."""
         return _three(cv2.cvtColor(painted, cv2.COLOR_RGB2GRAY)) if self.grey else painted
 
-    def stored(self, result: Pixels) -> Pixels:
+    def channels_of(self, result: Pixels) -> Pixels:
         """A result, (H, W, 3) or (H, W, 4), with the channels that its PNG has."""
         if not self.grey:
             return result
@@ -94,7 +97,7 @@ def decode(data: bytes, output_color: OutputColor = "auto") -> Picture:
         file = png_chunks.decodable(data)
         with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             return _decoded(image, file, data, output_color)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise Undecodable(f"The image in the store cannot be decoded: {error}") from error
 
 
@@ -103,21 +106,21 @@ def decode_mask(data: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(png_chunks.decodable(data))) as image:
             return np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except DECODING_ERRORS as error:
         raise Undecodable(f"The mask in the store cannot be decoded: {error}") from error
 
 
 def _decoded(image: Image.Image, file: bytes, data: bytes, output_color: OutputColor) -> Picture:
     """``file``: the part of ``data`` that Pillow reads."""
-    said, exif = png_chunks.looks(data), Image.Image.getexif(image)
+    stated, exif = png_chunks.appearance(data), Image.Image.getexif(image)
     orientation = exif.get(ExifTags.Base.Orientation, 1)
     bits = samples.bits_of(image, file)
-    flat = samples.in_8_bits(image, file, said.get(b"tRNS"))
+    flat = samples.in_8_bits(image, file, stated.get(b"tRNS"))
     flat.load()
     if orientation in TURNS and image.format != "TIFF":  # which Pillow turns itself
         flat = flat.transpose(TURNS[orientation])
     space = CMYK if flat.mode == "CMYK" else GREY if flat.mode in GREY_MODES else RGB
-    found = colour.colour_of(image, exif, said, PROFILES[space])
+    found = colour.colour_of(image, exif, stated, PROFILES[space])
     rgb, alpha, found = _pixels(flat, space, found, output_color)
     report = PictureReport(
         format=NAMES[image.format or ""],
@@ -128,7 +131,7 @@ def _decoded(image: Image.Image, file: bytes, data: bytes, output_color: OutputC
         color=found.name,
         color_action=found.action,
     )
-    chunks = found.chunks + _density(image, exif, said, swapped=orientation in (5, 6, 7, 8))
+    chunks = found.chunks + _density(image, exif, stated, swapped=orientation in (5, 6, 7, 8))
     return Picture(rgb, alpha, space == GREY and output_color == "auto", chunks, report)
 
 
@@ -174,10 +177,10 @@ def _three(values: Pixels) -> Pixels:
     return rgb
 
 
-def _density(image: Image.Image, exif: Image.Exif, said: Mapping[bytes, bytes], swapped: bool) -> Chunks:
+def _density(image: Image.Image, exif: Image.Exif, stated: Mapping[bytes, bytes], swapped: bool) -> Chunks:
     """The pixels per metre, or their shape alone, as a pHYs chunk (PNG specification, 11.3.4.3)."""
     try:
-        across, down, unit = _density_of(image, exif, said)
+        across, down, unit = _density_of(image, exif, stated)
     except (ArithmeticError, TypeError, ValueError, struct.error):  # a file can state any numbers
         return ()
     if not (0 < across < 2**31 and 0 < down < 2**31 and unit < 2):
@@ -185,13 +188,13 @@ def _density(image: Image.Image, exif: Image.Exif, said: Mapping[bytes, bytes], 
     return ((b"pHYs", struct.pack(">IIB", *((down, across) if swapped else (across, down)), unit)),)
 
 
-def _density_of(image: Image.Image, exif: Image.Exif, said: Mapping[bytes, bytes]) -> tuple[int, int, int]:
+def _density_of(image: Image.Image, exif: Image.Exif, stated: Mapping[bytes, bytes]) -> tuple[int, int, int]:
     """Pixels per metre across and down, and 1; or their ratio, and 0. Zeros where the file states none."""
-    if b"pHYs" in said:
-        across, down, unit = struct.unpack(">IIB", said[b"pHYs"])
+    if b"pHYs" in stated:
+        across, down, unit = struct.unpack(">IIB", stated[b"pHYs"])
         return across, down, unit
-    info, stated = image.info, image.info.get("jfif_unit") or ExifTags.Base.XResolution in exif
-    if stated and (dpi := info.get("dpi")):  # which Pillow makes up where the file states none
+    info, is_given = image.info, image.info.get("jfif_unit") or ExifTags.Base.XResolution in exif
+    if is_given and (dpi := info.get("dpi")):  # which Pillow makes up where the file states none
         return round(float(dpi[0]) / INCH_M), round(float(dpi[1]) / INCH_M), 1
     ratio = info.get("resolution") or info.get("jfif_density") or (1, 1)
     if info.get("jfif_unit", 0) == 0 and ratio[0] != ratio[1]:

@@ -15,8 +15,10 @@ from PIL import Image, ImageFile, TiffImagePlugin
 Samples = NDArray[np.generic]
 
 GREY_16 = ("I;16", "I;16B", "I;16L")
-BITS, PHOTOMETRIC, EXTRA_SAMPLES = 258, 262, 338
-WHITE_IS_ZERO, PREMULTIPLIED = 0, 1
+BITS, PHOTOMETRIC = 258, 262
+WHITE_IS_ZERO = 0
+"""TIFF tags, and a value of the second (TIFF 6.0, section 8)."""
+
 BAND_PX = 64
 """Rows that are reduced at a time."""
 
@@ -26,7 +28,7 @@ def bits_of(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":
         return data[24]  # in the header, which comes first (PNG specification, 11.2.1)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return int(max(image.tag_v2.get(BITS, (1,))))
+        return int(image.tag_v2.get(BITS, (1,))[0])  # Pillow takes files whose channels have the same number
     return 8
 
 
@@ -69,10 +71,11 @@ def _wide(image: Image.Image, data: bytes) -> Samples:
         both = _read(data, "RGBA").astype(np.uint16)
         return both[..., 0::2] << 8 | both[..., 1::2]
     big = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
-    layout = raw[:-1].replace("RGBa", "RGBA")
-    upper, lower = (_read(data, layout + order).astype(np.uint16) for order in ("BL" if big else "LB"))
-    samples = upper << 8 | lower
-    return _unmultiplied(samples) if tags.get(EXTRA_SAMPLES, (0,))[0] == PREMULTIPLIED else samples
+    layout, orders = raw[:-1].replace("RGBa", "RGBA"), "BL" if big else "LB"
+    samples = _read(data, layout + orders[0]).astype(np.uint16)
+    samples <<= 8
+    samples |= _read(data, layout + orders[1])
+    return _unmultiplied(samples) if raw.startswith("RGBa") else samples
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

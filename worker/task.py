@@ -77,11 +77,11 @@ class Task:
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the PNGs."""
         self.stopwatch.enter("paste")
-        painted = [self.picture.in_its_colours(canvas) for canvas in canvases]
+        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
         results = [regions.paste(self.picture.rgb, canvas, self.region, self.mask) for canvas in painted]
         report = self._mask_report(results)
         self.stopwatch.enter("png")
-        stored = [self.picture.stored(self._with_alpha(result)) for result in results]
+        stored = [self.picture.channels_of(self._with_alpha(result)) for result in results]
         writers = [PngWriter(pixels, self.picture.chunks) for pixels in stored]
         timings = self.stopwatch.timings(self.steps)
         self.images = [

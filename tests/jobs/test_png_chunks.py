@@ -12,10 +12,10 @@ from jobs.png_chunks import (
     MAX_CHUNKS,
     MAX_PROFILE_BYTES,
     MalformedPng,
+    appearance,
     check_whole,
     chunk,
     decodable,
-    looks,
     profile_in,
 )
 from tests.png_files import chunks_of, written, zipped
@@ -60,8 +60,8 @@ def test_an_orientation_comes_before_the_pixels_and_the_first_of_each_kind_count
 
 def test_what_says_how_pixels_look_is_the_first_of_its_kind_before_them() -> None:
     png = written([HEADER, (b"gAMA", b"1"), (b"gAMA", b"2"), (b"cICP", b"3"), *PIXELS, (b"cHRM", b"4"), END])
-    assert looks(png) == {b"gAMA": b"1", b"cICP": b"3"}
-    assert looks(b"\xff\xd8\xff") == {}
+    assert appearance(png) == {b"gAMA": b"1", b"cICP": b"3"}
+    assert appearance(b"\xff\xd8\xff") == {}
 
 
 @pytest.mark.parametrize("broken", [0, 40, -5])
@@ -88,6 +88,8 @@ def test_a_file_without_its_end_is_damaged() -> None:
         with pytest.raises(MalformedPng):
             check_whole(png[:cut])
     check_whole(png + b"something behind the end")
+    with pytest.raises(MalformedPng):
+        check_whole(written([HEADER, END]))
 
 
 def test_a_profile_is_read_as_it_was_written() -> None:
@@ -119,7 +121,7 @@ def test_chunks_that_inflate_to_gigabytes_cost_little(bomb: tuple[bytes, bytes])
     tracemalloc.start()
     began = time.process_time()
     decodable(png)
-    profile = profile_in(looks(png).get(b"iCCP", b""))
+    profile = profile_in(appearance(png).get(b"iCCP", b""))
     assert profile is None or len(profile) == MAX_PROFILE_BYTES + 1
     assert time.process_time() - began < 3
     assert tracemalloc.get_traced_memory()[1] < 6 * MAX_PROFILE_BYTES + 3 * len(png)
@@ -153,4 +155,4 @@ def test_chunks_of_any_bytes_are_taken(chunks: list[tuple[bytes, bytes]], rest: 
     seen = decodable(png)
     whole = seen.removesuffix(rest) if b"IEND" not in {kind for kind, _ in chunks} else seen
     assert not {b"iCCP", b"zTXt"} & set(kinds(whole))
-    assert set(looks(png)) <= {b"iCCP"}
+    assert set(appearance(png)) <= {b"iCCP"}

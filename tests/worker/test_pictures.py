@@ -171,12 +171,12 @@ def test_a_colour_photo_of_equal_channels_is_not_taken_for_grey() -> None:
 
 def test_what_is_painted_for_a_grey_photo_becomes_its_luma() -> None:
     grey, colour = (pictures.decode(saved(Image.fromarray(pixels))) for pixels in (GREY, RGB))
-    assert (colour.in_its_colours(RGB) == RGB).all()
+    assert (colour.in_its_mode(RGB) == RGB).all()
     luma = np.asarray(Image.fromarray(RGB).convert("L")).astype(int)
-    painted = grey.in_its_colours(RGB)
+    painted = grey.in_its_mode(RGB)
     assert np.abs(painted - luma[..., None]).max() <= 1
     equal = GREY[..., None].repeat(3, axis=2)
-    assert (grey.in_its_colours(equal) == equal).all()
+    assert (grey.in_its_mode(equal) == equal).all()
 
 
 def test_texts_of_any_size_are_no_part_of_a_picture_or_a_mask() -> None:

@@ -44,7 +44,7 @@ SHADES_ROUNDED = np.rint(SHADES / 257).astype(np.uint8)
 def test_every_16_bit_value_of_a_png_is_rounded_as_real_numbers_are(channels: int) -> None:
     kinds = {1: png_files.GREY, 2: png_files.GREY_ALPHA, 3: png_files.RGB, 4: png_files.RGB_ALPHA}
     picture = pictures.decode(png_of(SHADES[..., :channels], 16, kinds[channels]))
-    assert (picture.stored(layers(picture)) == SHADES_ROUNDED[..., :channels].squeeze()).all()
+    assert (picture.channels_of(layers(picture)) == SHADES_ROUNDED[..., :channels].squeeze()).all()
     assert picture.approximate == ["depth_reduced"] and picture.report.bits == 16
 
 
@@ -55,7 +55,7 @@ def test_every_16_bit_value_of_a_tiff_is_rounded_as_real_numbers_are(order: str,
     kind = tiff_files.BLACK_IS_ZERO if channels == 1 else tiff_files.RGB
     samples = SHADES[..., :channels].squeeze().astype(order)
     picture = pictures.decode(tiff_of(samples, kind, extra))
-    assert (picture.stored(layers(picture)) == SHADES_ROUNDED[..., :channels].squeeze()).all()
+    assert (picture.channels_of(layers(picture)) == SHADES_ROUNDED[..., :channels].squeeze()).all()
 
 
 def test_compressed_16_bit_tiffs_are_rounded_too() -> None:
