@@ -18,7 +18,7 @@ MAX_CHUNKS = 100_000
 """A PNG of 32 MiB has about 4,000, in the usual 8 KiB each."""
 
 APPEARANCE = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", b"pHYs", b"tRNS")
-"""Chunks that say how the pixels look."""
+"""Chunks on which it depends how the pixels look."""
 
 DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 """Chunks from which a decoder makes upright pixels, or finds that there are several pictures."""
@@ -31,7 +31,6 @@ ORIENTATION_TEXTS = (XMP, b"Raw profile type exif", b"exif")
 
 Chunk = tuple[bytes, int, int]
 """Kind, start and end; the kind stands 4 bytes behind the start, and the end is behind the checksum."""
-
 
 _DAMAGED = "the file is damaged or cut short and cannot be decoded."
 
@@ -46,7 +45,7 @@ def is_png(data: bytes) -> bool:
 
 def check_whole(data: bytes) -> None:
     """Raise MalformedPng where a checksum is wrong, or the pixels or the end are missing."""
-    view, kinds, end = memoryview(data), set[bytes](), len(SIGNATURE)
+    view, kinds = memoryview(data), set[bytes]()
     for kind, start, end in _chunks(data):
         kinds.add(kind)
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):

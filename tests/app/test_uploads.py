@@ -13,9 +13,9 @@ from jobs.png_chunks import MAX_PROFILE_BYTES
 from tests import tiff_files
 from tests.app.conftest import files
 from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
+from tests.icc_profiles import rgb_profile
 from tests.png_files import chunks_of, iccp, written, zipped
 from tests.tiff_files import tiff_of
-from tests.worker.profiles import rgb_profile
 
 LIMIT = 1_000_000
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.e2e.stack import MASK, PHOTO, submit, wait_for
+from tests.icc_profiles import grey_profile
 from tests.png_files import chunks_of, png_of
-from tests.worker.profiles import grey_profile
 
 FAST = {"num_inference_steps": 3, "strength": 1, "seed": 1}
 

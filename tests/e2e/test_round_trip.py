@@ -15,10 +15,10 @@ from app.uploads import check_image
 from jobs.errors import RequestError, Undecodable
 from jobs.png_chunks import SIGNATURE
 from tests import tiff_files
+from tests.icc_profiles import grey_profile, rgb_profile
 from tests.png_files import iccp, png_of, with_chunks, zipped
 from tests.tiff_files import tiff_of
 from tests.worker.photos import saved
-from tests.worker.profiles import grey_profile, rgb_profile
 from tests.worker.repainting import MASK, png, repaint
 from worker import pictures
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from jobs.png_chunks import SIGNATURE
+from tests.icc_profiles import D50, DISPLAY_P3, to_d50
 from tests.png_files import chunks_of, written
-from tests.worker.profiles import D50, DISPLAY_P3, to_d50
 
 Lab = NDArray[np.float64]
 

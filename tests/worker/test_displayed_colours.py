@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from tests.icc_profiles import DISPLAY_P3, cmyk_profile, grey_profile, rgb_profile
 from tests.png_files import with_chunks
 from tests.worker.displayed import displayed
-from tests.worker.profiles import DISPLAY_P3, cmyk_profile, grey_profile, rgb_profile
 from tests.worker.repainting import MASK, repaint
 
 RGB = np.random.default_rng(0).integers(0, 256, (*MASK.shape, 3), np.uint8)

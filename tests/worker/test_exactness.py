@@ -94,6 +94,8 @@ def test_a_grey_photo_stays_grey_unless_colour_is_asked_for() -> None:
     assert pixels_of(colour).shape == (48, 64, 3)
     assert (pixels_of(colour)[KEPT] == GREY[KEPT][:, None]).all()
     assert (np.ptp(pixels_of(colour)[~KEPT], axis=1) > 0).any()
+    luma = np.asarray(Image.fromarray(pixels_of(colour)).convert("L")).astype(int)
+    assert np.abs(pixels_of(grey) - luma).max() <= 1  # what is painted, too
 
 
 def test_a_result_of_more_than_8_bits_says_that_it_has_fewer() -> None:

@@ -9,10 +9,10 @@ from PIL import Image, ImageCms
 
 from jobs.png_chunks import profile_in
 from tests import tiff_files
+from tests.icc_profiles import grey_profile
 from tests.png_files import with_chunks
 from tests.tiff_files import tiff_of
 from tests.worker.photos import GREY, RGB, saved
-from tests.worker.profiles import grey_profile
 from worker import pictures
 
 GREY_PROFILE = grey_profile(1.0)
