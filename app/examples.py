@@ -23,6 +23,15 @@ JOB: dict[str, Any] = {
         "changed_outside_mask": 0,
     },
     "region": {"box": [64, 32, 448, 416], "run_px": [384, 384], "scale": 1.0},
+    "picture": {
+        "format": "jpeg",
+        "input_bytes": 98765,
+        "mode": "rgb",
+        "alpha": False,
+        "bits": 8,
+        "color": "icc",
+        "color_action": "carried",
+    },
     "images": [
         {
             "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d/images/0",
@@ -72,6 +81,7 @@ QUEUED: dict[str, Any] = JOB | {
     "progress": {"step": 0, "steps": 20, "eta_ms": 3260.5},
     "mask": JOB["mask"] | {"changed_outside_mask": None},
     "region": None,
+    "picture": None,
     "images": [],
     "timings": None,
     "started_at": None,

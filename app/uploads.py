@@ -5,17 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from app.signatures import known_as
+from jobs import png_chunks
 from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
 
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "TIFF": "TIFF"}
 """Pillow's name -> ours. MPO is a JPEG with a preview or gain map behind it, as phones write; the first one counts."""
 
-IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L")
+IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B", "I;16L")
 """Pillow modes the worker can decode. Not floating point, not Lab without a profile: what white is would be a guess."""
+
+PLANES, SAMPLE_FORMAT, BITS = 284, 339, 258
+SEPARATE, SIGNED = 2, 2
+"""TIFF tags, and values of the first two (TIFF 6.0)."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -49,21 +53,40 @@ def check_image(data: bytes, max_pixels: int) -> Size:
     other formats are decoded. Raises InvalidImage, TooLarge.
     """
     with opened(data, max_pixels, "image") as image:
-        if image.mode not in IMAGE_MODES:
-            raise InvalidImage(
-                f"image: the colour mode {image.mode} is not supported. Send 8 or 16 bit grey or colour."
-            )
-        size = image.size
+        _check_layout(image)
+        _check_profile(image, data)
         if image.format in ("JPEG", "MPO"):
             _check_jpeg_ends(data)
-            exif = image.getexif()
-        elif image.format == "PNG" and _ends_with_pixels(data):
-            exif = Image.Image.getexif(image)  # PNG's own looks behind the pixels too, and decodes them for that
-            image.verify()  # the checksum of every chunk
-        else:
-            _check_pixels(image)
-            exif = image.getexif()
+        elif image.format != "PNG":
+            image.load()  # turns a TIFF upright
+        size = image.size
+        exif = Image.Image.getexif(image)  # PNG's own decodes the pixels, to look for it behind them
         return size[::-1] if exif.get(ExifTags.Base.Orientation, 1) in SIDEWAYS else size
+
+
+def _check_layout(image: Image.Image) -> None:
+    """Raise InvalidImage for samples that the worker cannot read, or whose white would be a guess."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if image.mode == "I" or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise InvalidImage(
+            "image: the file has signed values or 32 bits a pixel. Send 8 or 16 bits a channel, unsigned."
+        )
+    if image.mode not in IMAGE_MODES:
+        raise InvalidImage(f"image: the colour mode {image.mode} is not supported. Send 8 or 16 bit grey or colour.")
+    if tags.get(PLANES) == SEPARATE and tags.get(BITS, (1,))[0] > 8:
+        raise InvalidImage(
+            "image: the TIFF has 16 bits a channel in separate planes, which is not supported. "
+            "Save it with interleaved channels."
+        )
+
+
+def _check_profile(image: Image.Image, data: bytes) -> None:
+    """Raise TooLarge for a colour profile beyond what is carried."""
+    packed = png_chunks.appearance(data).get(b"iCCP")
+    profile = png_chunks.profile_in(packed) if packed else image.info.get("icc_profile")
+    if profile and len(profile) > png_chunks.MAX_PROFILE_BYTES:
+        limit = png_chunks.MAX_PROFILE_BYTES
+        raise TooLarge(f"image: its colour profile is larger than the {limit} bytes that are allowed.")
 
 
 def _check_jpeg_ends(data: bytes) -> None:
@@ -82,21 +105,6 @@ def _check_jpeg_ends(data: bytes) -> None:
     raise InvalidImage(_DAMAGED.format(what="image"))
 
 
-def _ends_with_pixels(data: bytes) -> bool:
-    """Whether a PNG has nothing behind its pixels, where an orientation could hide (PNG specification, 5.6)."""
-    kinds, at = [b"", b""], 8
-    while at + 8 <= len(data):
-        kinds.append(data[at + 4 : at + 8])
-        at += 12 + int.from_bytes(data[at : at + 4])
-    return kinds[-2:] == [b"IDAT", b"IEND"]
-
-
-def _check_pixels(image: Image.Image) -> None:
-    image.load()
-    if image.mode == "I" and not _within_16_bits(image):
-        raise InvalidImage("image: the file has 32 bits a pixel. Send 8 or 16 bits a channel.")
-
-
 @contextmanager
 def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
     """A picture whose header is read and checked. Whatever a decoder raises inside the block becomes our error.
@@ -105,11 +113,16 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
     """
     unreadable = _unreadable(what)
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
+        source = io.BytesIO(png_chunks.decodable(data))
+        with Image.open(source, formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
             _check_header(image, max_pixels, what)
+            if image.format == "PNG":
+                png_chunks.check_whole(data)
             yield image
     except RequestError:
         raise
+    except png_chunks.MalformedPng as error:
+        raise unreadable(f"{what}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
@@ -127,11 +140,6 @@ def _check_header(image: Image.Image, max_pixels: int, what: str) -> None:
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise _unreadable(what)(f"{what}: the file holds {frames} pictures (pages or frames). Send a single one.")
-
-
-def _within_16_bits(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    return bool(pixels.min() >= 0 and pixels.max() <= 65_535)
 
 
 def _unreadable(what: str) -> type[RequestError]:

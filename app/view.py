@@ -16,6 +16,7 @@ from jobs.schema import (
     JobReport,
     JobStatus,
     MaskReport,
+    PictureReport,
     Progress,
     Record,
     RegionReport,
@@ -44,6 +45,7 @@ class JobView(Record):
     approximate: list[Approximation] = Field(description="What the request gave up for speed; empty: nothing.")
     mask: MaskReport
     region: RegionReport | None = Field(description="What was run, and at how many pixels; null until it has ended.")
+    picture: PictureReport | None = Field(description="How the photo was read; null until it has ended.")
     images: list[ImageLink]
     timings: Timings | None
     error: JobProblem | None
@@ -81,6 +83,7 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
         approximate=_approximate(job, report),
         region=report.region if report else None,
         mask=_mask(uploaded_mask, report),
+        picture=report.picture if report else None,
         images=image_links(job_id, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,

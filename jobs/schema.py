@@ -22,6 +22,9 @@ MaskScale = Literal["full", "binary"]
 MaskedContent = Literal["original", "noise", "fill"]
 Crop = Literal["auto", "off"]
 OutputFormat = Literal["png"]
+OutputColor = Literal["auto", "rgb"]
+ColorStatement = Literal["icc", "cicp", "srgb", "gama_chrm", "exif", "none"]
+ColorAction = Literal["carried", "converted", "ignored", "none"]
 Approximation = Literal["fewer_steps", "cached_features", "shrunk", "prompt_cut", "depth_reduced"]
 """What a result can be less by than its model's best; ``jobs/approximations.py``."""
 
@@ -63,6 +66,12 @@ class Common(Record):
     crop: Crop = Field("auto", description="auto: only the surroundings of the mask are run. off: the whole picture.")
     crop_padding: int = Field(32, ge=0, le=1024, description="Pixels of surroundings taken in around the mask.")
     output_format: OutputFormat = "png"
+    # left out where it is the default: workers of an older version refuse a field that they do not know
+    output_color: OutputColor = Field(
+        "auto",
+        description="auto: a grey photo comes back grey, any other in colour. rgb: always in colour.",
+        exclude_if=lambda color: color == "auto",
+    )
     loras: Loras = Field((), description="Adapters for this request only, up to 8, each once.")
 
 
@@ -146,6 +155,24 @@ class RegionReport(Record):
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
 
 
+class PictureReport(Record):
+    """The uploaded photo as it was read, and what became of the statement that says how its values look."""
+
+    format: Literal["png", "jpeg", "webp", "tiff"]
+    input_bytes: int
+    mode: Literal["grey", "rgb", "cmyk"] = Field(
+        description="Of the upload; a palette is rgb, black and white is grey."
+    )
+    alpha: bool = Field(description="Whether it has an alpha channel or a transparent colour.")
+    bits: int = Field(description="Bits a channel; results have 8.")
+    color: ColorStatement = Field(
+        description="Which statement holds: an ICC profile, chunks of a PNG, or tags of EXIF or TIFF."
+    )
+    color_action: ColorAction = Field(
+        description="carried: the result has the statement. converted: the values became sRGB. ignored: it is unusable."
+    )
+
+
 class ImageInfo(Record):
     width: int
     height: int
@@ -186,6 +213,7 @@ class JobReport(Record):
     timings: Timings
     approximate: list[Approximation] | None = Field(None, description="None: a worker of an older version.")
     region: RegionReport | None = None
+    picture: PictureReport | None = Field(None, description="None: a worker of an older version.")
 
 
 class JobProblem(Record):

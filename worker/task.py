@@ -46,7 +46,8 @@ class Task:
         self.stopwatch.enter("decode")
         if image is None or mask is None:
             raise Undecodable("The job's uploads have expired.")
-        self.picture = pictures.decode(image)
+        self.picture = pictures.decode(image, self.parameters.output_color)
+        self.approximate = [*self.approximate, *self.picture.approximate]
         uploaded = pictures.decode_mask(mask)
         if uploaded.shape != self.picture.rgb.shape[:2]:
             raise Undecodable(f"The settled mask is {uploaded.shape} and the image {self.picture.rgb.shape[:2]}.")
@@ -91,10 +92,11 @@ class Task:
         """Paste every canvas over the untouched original and write the PNGs."""
         self.stopwatch.enter("paste")
         original = self.picture.pixels
-        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in canvases]
+        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
+        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
         report = self._mask_report(original, results)
         self.stopwatch.enter("png")
-        writers = [PngWriter(result, self.picture.icc_profile) for result in results]
+        writers = [PngWriter(self.picture.channels_of(result), self.picture.chunks) for result in results]
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())})
@@ -112,6 +114,7 @@ class Task:
             timings=timings,
             approximate=self.given_up,
             region=self._region_report,
+            picture=self.picture.report,
         )
 
     def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:

@@ -46,6 +46,16 @@ async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient,
     assert settler.queue.store.inputs(response.json()["id"])[0] == image
 
 
+async def test_the_colour_of_the_result_is_the_jobs(client: httpx.AsyncClient, settler: Settler) -> None:
+    jobs = [
+        settler.queue.job((await submit(client, **fields)).json()["id"]) for fields in ({}, {"output_color": "rgb"})
+    ]
+    assert [parameters_of(job).output_color for job in jobs] == ["auto", "rgb"]
+    assert "output_color" not in jobs[0].kwargs
+    refused = await submit(client, output_color="cmyk")
+    assert refused.status_code == 422 and "output_color" in refused.text
+
+
 async def test_absent_fields_take_the_models_defaults_and_a_random_seed(
     client: httpx.AsyncClient, settler: Settler
 ) -> None:

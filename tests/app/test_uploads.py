@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from app.uploads import check_image
-from jobs.errors import InvalidImage, TooLarge
+from app.uploads import check_image, opened
+from jobs.errors import InvalidImage, InvalidMask, TooLarge
+from jobs.png_chunks import MAX_PROFILE_BYTES
+from tests import tiff_files
 from tests.app.conftest import files
 from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
+from tests.icc_profiles import rgb_profile
+from tests.png_files import chunks_of, iccp, written, zipped
+from tests.tiff_files import tiff_of
 
 LIMIT = 1_000_000
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -139,10 +144,75 @@ def test_pixels_whose_white_is_unknown_are_refused(mode: str) -> None:
         check_image(encoded(image, "TIFF"), LIMIT)
 
 
-def test_32_bit_pixels_are_refused() -> None:
-    values = np.full((48, 64), 1_000_000, np.int32)
+@pytest.mark.parametrize("value", [1_000_000, 100])
+def test_32_bit_pixels_are_refused_whatever_their_values(value: int) -> None:
+    values = np.full((48, 64), value, np.int32)
     with pytest.raises(InvalidImage, match="32 bits a pixel"):
         check_image(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_signed_values_are_refused(kind: type[np.generic]) -> None:
+    data = tiff_of(np.ones((48, 64), kind), tiff_files.BLACK_IS_ZERO, {tiff_files.SAMPLE_FORMAT: (2,)})
+    with pytest.raises(InvalidImage, match="signed values"):
+        check_image(data, LIMIT)
+
+
+@pytest.mark.parametrize("photometric", [tiff_files.RGB, tiff_files.CMYK])
+def test_16_bits_in_separate_planes_are_refused_and_8_are_taken(photometric: int) -> None:
+    channels = 3 if photometric == tiff_files.RGB else 4
+    for kind in (np.uint8, np.uint16):
+        data = tiff_of(np.ones((48, 64, channels), kind), photometric, {tiff_files.PLANES: (2,)})
+        if kind is np.uint8:
+            assert check_image(data, LIMIT) == SIZE
+        else:
+            with pytest.raises(InvalidImage, match="separate planes"):
+                check_image(data, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        zipped(bytes(3_000_000)),
+        (b"tEXt", b"prompt\0" + b"x" * 3_000_000),
+        (b"tEXt", b"prompt\0" + b"x" * 70_000_000),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        iccp(rgb_profile(1.8, 2_000_000)),
+        (b"gAMA", b""),
+    ],
+    ids=["zTXt", "tEXt", "tEXt of 70 MB", "XMP", "profile", "empty gAMA"],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_png_with_any_texts_and_profile_is_taken(said: tuple[bytes, bytes], behind: bool) -> None:
+    header, *others, end = chunks_of(PICTURES["png rgb"])
+    data = written([header, *others, said, end] if behind else [header, said, *others, end])
+    assert check_image(data, LIMIT) == SIZE
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])  # a JPEG can hold one of 16 MiB at most
+def test_a_profile_beyond_what_a_jpeg_can_hold_is_refused_by_name(file_format: str) -> None:
+    longest = rgb_profile(1.8).ljust(MAX_PROFILE_BYTES, b"\0")
+    assert check_image(encoded(photo(), file_format, icc_profile=longest), LIMIT) == SIZE
+    with pytest.raises(TooLarge, match=f"image: its colour profile is larger than the {MAX_PROFILE_BYTES} bytes"):
+        check_image(encoded(photo(), file_format, icc_profile=longest + b"\0"), LIMIT)
+
+
+def test_too_many_chunks_are_refused_by_number() -> None:
+    header, *others = chunks_of(PICTURES["png rgb"])
+    with pytest.raises(InvalidImage, match="image: the file has more than 100000 PNG chunks"):
+        check_image(written([header, *[(b"teSt", b"")] * 100_000, *others]), LIMIT)
+
+
+def test_a_mask_with_a_wrong_checksum_is_refused() -> None:
+    data = bytearray(encoded(box_mask()))
+    data[-20] ^= 1
+    with pytest.raises(InvalidMask, match="mask: the file is damaged or cut short"), opened(bytes(data), LIMIT, "mask"):
+        pass
+
+
+def test_the_size_is_that_of_a_tiff_that_xmp_turns_upright() -> None:
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    assert check_image(encoded(photo(), "TIFF", tiffinfo={700: xmp}), LIMIT) == SIZE[::-1]
 
 
 @pytest.mark.anyio

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.e2e.stack import MASK, PHOTO, submit, wait_for
+from tests.icc_profiles import grey_profile
+from tests.png_files import chunks_of, png_of
 
 FAST = {"num_inference_steps": 3, "strength": 1, "seed": 1}
 
@@ -30,6 +32,27 @@ def result_of(client: httpx.Client, job: dict[str, Any], index: int = 0) -> byte
     response = client.get(job["images"][index]["url"])
     assert response.status_code == 200, response.text
     return response.content
+
+
+def described(data: bytes) -> dict[str, Any]:
+    """What a PNG says of itself."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        found: dict[str, Any] = json.loads(image.info["infill"])
+    return found
+
+
+def repaint(client: httpx.Client, photo: bytes, mask: np.ndarray, **fields: str) -> tuple[dict[str, Any], bytes]:
+    """The job, and its image."""
+    response = client.post(
+        "/v1/inpaint",
+        files={"image": photo, "mask": png(mask)},
+        data={"num_inference_steps": "2", **fields},
+        headers={"Prefer": "wait=60"},
+    )
+    assert response.status_code == 200, response.text
+    job = response.json()
+    return job, result_of(client, job)
 
 
 def test_a_job_goes_from_upload_to_png(client: httpx.Client) -> None:
@@ -63,9 +86,7 @@ def test_a_waiting_call_can_be_answered_with_the_image_itself(client: httpx.Clie
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert "denoise;dur=" in response.headers["server-timing"]
-    with Image.open(io.BytesIO(response.content)) as image:
-        image.load()
-        told = json.loads(image.info["infill"])
+    told = described(response.content)
     assert told["seed"] == 1 and told["mask"]["changed_outside_mask"] == 0
     assert told["timings"]["denoise"] > 0
 
@@ -98,6 +119,7 @@ def test_n_images_have_n_seeds_and_differ(client: httpx.Client) -> None:
     assert job["seeds"] == [1, 2]
     first, second = (result_of(client, job, index) for index in (0, 1))
     assert first != second
+    assert [described(image)["seed"] for image in (first, second)] == [1, 2]
     alone = submit(client, {"Prefer": "wait=60"}, num_inference_steps=3, strength=1, seed=2).json()
     difference = pixels_of(second).astype(int) - pixels_of(result_of(client, alone)).astype(int)
     assert np.abs(difference).max() <= 1
@@ -138,19 +160,13 @@ def test_size_and_alpha_are_kept_for_odd_sizes(client: httpx.Client) -> None:
     photo = rng.integers(0, 256, (61, 203, 4), np.uint8)
     mask = np.zeros((61, 203), np.uint8)
     mask[20:50, 90:140] = 255
-    response = client.post(
-        "/v1/inpaint",
-        files={"image": png(photo), "mask": png(mask)},
-        data={"num_inference_steps": "2"},
-        headers={"Prefer": "wait=60"},
-    )
-    result = pixels_of(result_of(client, response.json()))
+    result = pixels_of(repaint(client, png(photo), mask)[1])
     assert result.shape == photo.shape
     assert (result[mask == 255, 3] == 255).all()
     assert (result[mask == 0] == photo[mask == 0]).all()
 
 
-def repaint(client: httpx.Client, photo: np.ndarray, mask: np.ndarray, **fields: Any) -> httpx.Response:
+def ask_for_image(client: httpx.Client, photo: np.ndarray, mask: np.ndarray, **fields: Any) -> httpx.Response:
     return client.post(
         "/v1/inpaint",
         files={"image": png(photo), "mask": png(mask)},
@@ -170,7 +186,7 @@ def dark_square(size: int = 128) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("black", "white"), [(1, 255), (0, 254), (6, 248)])
 def test_a_mask_that_is_not_quite_black_and_white_is_obeyed(client: httpx.Client, black: int, white: int) -> None:
     photo, mask = dark_square()
-    response = repaint(client, photo, np.where(mask, np.uint8(white), np.uint8(black)))
+    response = ask_for_image(client, photo, np.where(mask, np.uint8(white), np.uint8(black)))
     assert response.status_code == 200, response.text
     assert np.abs(pixels_of(response.content).astype(int) - 200).max() < 12
     job = client.get(response.headers["Location"]).json()
@@ -181,26 +197,28 @@ def test_a_mask_that_is_not_quite_black_and_white_is_obeyed(client: httpx.Client
 
 def test_a_mask_of_0_and_1_is_refused_until_its_scale_is_given(client: httpx.Client) -> None:
     photo, mask = dark_square()
-    refused = repaint(client, photo, mask // 255)
+    refused = ask_for_image(client, photo, mask // 255)
     assert (refused.status_code, refused.json()["code"]) == (422, "doubtful_mask")
     assert "largest grey value is 1 of 255" in refused.json()["detail"]
-    taken = repaint(client, photo, mask // 255, mask_scale="binary")
+    taken = ask_for_image(client, photo, mask // 255, mask_scale="binary")
     assert taken.status_code == 200, taken.text
     assert np.abs(pixels_of(taken.content).astype(int) - 200).max() < 12
 
 
 def test_a_mask_of_the_whole_picture_is_refused_by_a_model_that_paints_from_surroundings(client: httpx.Client) -> None:
     photo, mask = dark_square()
-    refused = repaint(client, photo, np.full_like(mask, 255))
+    refused = ask_for_image(client, photo, np.full_like(mask, 255))
     assert (refused.status_code, refused.json()["code"]) == (422, "no_surroundings")
-    grown = repaint(client, photo, np.where(mask < 1, np.uint8(0), mask), mask_grow=250)  # found out by the worker
+    grown = ask_for_image(
+        client, photo, np.where(mask < 1, np.uint8(0), mask), mask_grow=250
+    )  # found out by the worker
     assert (grown.status_code, grown.json()["code"]) == (422, "no_surroundings")
 
 
 def test_one_file_can_be_photo_and_mask_and_what_is_painted_is_seen(client: httpx.Client) -> None:
     photo, mask = dark_square()
     both = np.dstack([photo, 255 - mask])
-    response = repaint(client, both, both, mask_mode="alpha")
+    response = ask_for_image(client, both, both, mask_mode="alpha")
     assert response.status_code == 200, response.text
     result = pixels_of(response.content)
     assert (result[..., 3] == 255).all() and np.abs(result[..., :3].astype(int) - 200).max() < 12
@@ -209,7 +227,7 @@ def test_one_file_can_be_photo_and_mask_and_what_is_painted_is_seen(client: http
 def test_a_shrunk_hole_is_named_with_its_scale(client: httpx.Client) -> None:
     photo, mask = dark_square(1500)
     mask[100:1400, 100:1300] = 255
-    response = repaint(client, photo, mask)
+    response = ask_for_image(client, photo, mask)
     assert response.status_code == 200, response.text
     job = client.get(response.headers["Location"]).json()
     region = job["region"]
@@ -229,7 +247,7 @@ def test_a_shrunk_hole_is_named_with_its_scale(client: httpx.Client) -> None:
 def test_a_long_thin_strip_is_painted(client: httpx.Client) -> None:
     photo, mask = np.full((1, 100_000, 3), 200, np.uint8), np.zeros((1, 100_000), np.uint8)
     mask[:, 20_000:80_000] = 255
-    response = repaint(client, photo, mask)
+    response = ask_for_image(client, photo, mask)
     assert response.status_code == 200, response.text
     assert pixels_of(response.content).shape == photo.shape
     assert client.get(response.headers["Location"]).json()["attempt"] == 1
@@ -242,15 +260,38 @@ def test_an_exif_rotated_photo_comes_back_upright(client: httpx.Client) -> None:
     stored = png(np.rot90(upright, 1).copy(), exif=exif)
     mask = np.zeros((80, 120), np.uint8)
     mask[30:50, 30:60] = 255
-    response = client.post(
-        "/v1/inpaint",
-        files={"image": stored, "mask": png(mask)},
-        data={"num_inference_steps": "2"},
-        headers={"Prefer": "wait=60"},
-    )
-    result = pixels_of(result_of(client, response.json()))
+    result = pixels_of(repaint(client, stored, mask)[1])
     assert result.shape == upright.shape
     assert (result[mask == 0] == upright[mask == 0]).all()
+
+
+def test_a_grey_photo_keeps_its_grey_and_its_profile_and_its_result_is_taken_again(client: httpx.Client) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (80, 120), np.uint8)
+    mask = np.zeros((80, 120), np.uint8)
+    mask[30:50, 30:60] = 255
+    profile = grey_profile(1.0)
+    job, result = repaint(client, png(photo, icc_profile=profile), mask)
+    picture = job["picture"]
+    assert (picture["mode"], picture["color"], picture["color_action"]) == ("grey", "icc", "carried")
+    assert picture["input_bytes"] == len(png(photo, icc_profile=profile))
+    assert "depth_reduced" not in job["approximate"]
+    assert (pixels_of(result)[mask == 0] == photo[mask == 0]).all()
+    job, coloured = repaint(client, result, mask, output_color="rgb")
+    assert job["picture"]["color_action"] == "converted"
+    assert pixels_of(result).shape == (80, 120) and pixels_of(coloured).shape == (80, 120, 3)
+    with Image.open(io.BytesIO(result)) as first, Image.open(io.BytesIO(coloured)) as second:
+        assert (first.info["icc_profile"], second.info["srgb"]) == (profile, 0)
+
+
+def test_16_bits_and_a_cicp_chunk_are_named_and_the_chunk_is_carried(client: httpx.Client) -> None:
+    photo = np.random.default_rng(0).integers(0, 65_536, (80, 120, 3), np.uint16)
+    mask = np.zeros((80, 120), np.uint8)
+    mask[30:50, 30:60] = 255
+    job, result = repaint(client, png_of(photo, 16, 2, (b"cICP", b"\x0c\x0d\0\1")), mask)
+    assert "depth_reduced" in job["approximate"] and job["approximate"] == described(result)["approximate"]
+    assert (job["picture"]["bits"], job["picture"]["color"]) == (16, "cicp")
+    assert (b"cICP", b"\x0c\x0d\0\1") in chunks_of(result)
+    assert (pixels_of(result)[mask == 0] == np.rint(photo / 257)[mask == 0]).all()
 
 
 def test_a_running_job_can_be_canceled_within_a_step(client: httpx.Client) -> None:

@@ -35,6 +35,17 @@ def test_parameters_survive_json() -> None:
     assert InpaintParameters.model_validate_json(parameters.model_dump_json()) == parameters
 
 
+def test_a_field_that_workers_of_an_older_version_refuse_is_left_out_where_it_is_the_default() -> None:
+    settled = {
+        "model": "m", "seed": 1, "num_inference_steps": 2, "guidance_scale": 1, "strength": 1,
+        "scheduler": "ddim", "masked_content": "original",
+    }  # fmt: skip
+    default = InpaintParameters.model_validate(settled).model_dump(mode="json")
+    assert not {"cache_interval", "output_color"} & set(default)
+    asked = InpaintParameters.model_validate(settled | {"cache_interval": 2, "output_color": "rgb"})
+    assert InpaintParameters.model_validate(asked.model_dump(mode="json")) == asked
+
+
 def test_records_are_frozen_and_take_no_unknown_fields() -> None:
     request = InpaintRequest()
     with pytest.raises(ValidationError):

@@ -1,41 +1,33 @@
 """Promise 1 through the worker's own code, with noise in place of what a network would paint."""
 
 import io
+import json
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.catalog import ModelEntry
-from jobs.schema import InpaintParameters
+from tests.png_files import chunks_of, png_of
+from tests.worker.photos import saved
+from tests.worker.repainting import MASK, png, repaint
 from worker import masks
-from worker.stopwatch import Stopwatch
-from worker.task import Task
 
-ENTRY = ModelEntry(
-    family="sd",
-    source="tiny",
-    num_inference_steps=1,
-    guidance_scale=1,
-    strength=1,
-    scheduler="ddim",
-    size_px=64,
-    max_size_px=128,
-)
+MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+KEPT = MASK == 0
 
 
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+def pixels_of(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
 
 
 @settings(max_examples=120, deadline=None)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),
-    alpha=st.booleans(),
+    mode=st.sampled_from(list(MODES)),
     soft=st.booleans(),
     crop=st.sampled_from(["auto", "off"]),
     grow=st.integers(0, 15),
@@ -47,7 +39,7 @@ def png(pixels: np.ndarray) -> bytes:
 def test_every_pixel_where_the_effective_mask_is_0_is_byte_equal(
     width: int,
     height: int,
-    alpha: bool,
+    mode: str,
     soft: bool,
     crop: str,
     grow: int,
@@ -57,31 +49,67 @@ def test_every_pixel_where_the_effective_mask_is_0_is_byte_equal(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    photo = rng.integers(0, 256, (height, width, 4 if alpha else 3), np.uint8)
+    photo = rng.integers(0, 256, (height, width, MODES[mode]), np.uint8).squeeze(axis=2 if mode == "L" else ())
     left, top = rng.integers(0, width), rng.integers(0, height)
     mask = np.zeros((height, width), np.uint8)
     hole = mask[top : top + rng.integers(1, 120), left : left + rng.integers(1, 120)]
     hole[:] = rng.integers(0, 256, hole.shape) if soft else 255
     hole[0, 0] = 255
-    parameters = InpaintParameters.model_validate(
-        {
-            "model": "tiny", "seed": 1, "n": n, "num_inference_steps": 1, "guidance_scale": 1, "strength": 1,
-            "scheduler": "ddim", "masked_content": "original", "crop": crop, "crop_padding": padding,
-            "mask_grow": grow, "mask_feather": feather,
-        }
-    )  # fmt: skip
-    task = Task("id", parameters, ENTRY, Stopwatch(0.0))
 
-    canvas = task.open(png(photo), png(mask))
-    report = task.close(rng.integers(0, 256, (n, *canvas.image.shape), np.uint8))
+    report, images = repaint(
+        png(photo), mask, n=n, crop=crop, crop_padding=padding, mask_grow=grow, mask_feather=feather
+    )
 
     kept = masks.effective_mask(mask, grow, feather) == 0
     assert report.mask.changed_outside_mask == 0
-    assert len(task.images) == n
-    for data in task.images:
-        with Image.open(io.BytesIO(data)) as image:
-            result = np.asarray(image)
+    assert len(images) == n
+    for data in images:
+        result = pixels_of(data)
         assert result.shape == photo.shape
         assert (result[kept] == photo[kept]).all()
-        if alpha:
-            assert (result[..., 3] >= photo[..., 3]).all()
+        if "A" in mode:
+            assert (result[..., -1] >= photo[..., -1]).all()
+
+
+def test_each_image_of_a_request_names_its_own_seed() -> None:
+    report, images = repaint(png(np.zeros((48, 64, 3), np.uint8)), n=3, seed=7)
+    named = []
+    for data in images:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            named.append(json.loads(image.info["infill"])["seed"])
+    assert named == report.seeds == [7, 8, 9]
+    assert len({pixels_of(data).tobytes() for data in images}) == 3
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
+RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+DEEP = RGB.astype(np.uint16) * 257 + 3
+
+
+def test_a_grey_photo_stays_grey_unless_colour_is_asked_for() -> None:
+    _, (grey,) = repaint(png(GREY))
+    _, (colour,) = repaint(png(GREY), output_color="rgb")
+    assert pixels_of(grey).shape == (48, 64)
+    assert pixels_of(colour).shape == (48, 64, 3)
+    assert (pixels_of(colour)[KEPT] == GREY[KEPT][:, None]).all()
+    assert (np.ptp(pixels_of(colour)[~KEPT], axis=1) > 0).any()
+    luma = np.asarray(Image.fromarray(pixels_of(colour)).convert("L")).astype(int)
+    assert np.abs(pixels_of(grey) - luma).max() <= 1  # what is painted, too
+
+
+def test_a_result_of_more_than_8_bits_says_that_it_has_fewer() -> None:
+    report, (result,) = repaint(png_of(DEEP, 16, 2))
+    assert report.approximate == ["depth_reduced"]
+    with Image.open(io.BytesIO(result)) as image:
+        image.load()
+        assert json.loads(image.info["infill"])["approximate"] == ["depth_reduced"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_result_has_no_orientation_and_nothing_of_exif_and_xmp(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 3, "maker"
+    _, (result,) = repaint(saved(Image.fromarray(RGB), kind, exif=exif))
+    assert {kind for kind, _ in chunks_of(result)} <= {b"IHDR", b"iTXt", b"IDAT", b"IEND"}
+    assert b"maker" not in result

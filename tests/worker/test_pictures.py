@@ -1,25 +1,20 @@
 """What "the decoded input" is, for every kind of upload the API takes."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageOps
 
 from jobs.errors import Undecodable
+from tests import png_files, tiff_files
+from tests.png_files import chunks_of, png_of, with_chunks, written, zipped
+from tests.tiff_files import tiff_of
+from tests.worker.photos import GREY, RGB, layers, saved
 from worker import pictures
-
-RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-GREY = RGB[..., 0]
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -69,46 +64,126 @@ def test_palette_with_a_transparent_colour() -> None:
     assert (picture.rgb[..., 0] == GREY // 64 * 60).all()
 
 
-@pytest.mark.parametrize("kind", [".png", ".tiff"])
-def test_16_bit_grey_is_rounded_to_8(kind: str) -> None:
-    values = (GREY.astype(np.int32) * 257 - 100).clip(0).astype(np.uint16)
-    data = cv2.imencode(kind, values)[1].tobytes()
-    assert (pictures.decode(data).rgb == GREY[..., None]).all()
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_the_picture_is_upright(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(RGB), kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert (pictures.decode(data).rgb == expected).all()
 
 
-@pytest.mark.parametrize("kind", [".png", ".tiff"])
-def test_dark_16_bit_grey_stays_dark(kind: str) -> None:
-    data = cv2.imencode(kind, np.full((8, 8), 200, np.uint16))[1].tobytes()
-    assert pictures.decode(data).rgb.max() <= 1
+XMP = b"<tiff:Orientation>6 </tiff:Orientation>"
 
 
-@pytest.mark.parametrize("kind", [".png", ".tiff"])
-def test_16_bit_rgb_is_reduced_to_8(kind: str) -> None:
-    values = RGB[..., ::-1].astype(np.uint16) * 257
-    data = cv2.imencode(kind, values)[1].tobytes()
-    assert (pictures.decode(data).rgb == RGB).all()
-
-
-def test_cmyk_becomes_srgb() -> None:
-    picture = pictures.decode(saved(Image.fromarray(RGB).convert("CMYK"), "TIFF"))
-    assert (picture.rgb == RGB).all() and picture.icc_profile is None
-
-
-def test_the_profile_of_rgb_values_is_carried_and_the_values_are_not_converted() -> None:
-    picture = pictures.decode(saved(Image.fromarray(RGB), icc_profile=SRGB))
-    assert picture.icc_profile == SRGB and (picture.rgb == RGB).all()
-
-
-def test_a_profile_of_grey_values_is_not_carried_to_rgb() -> None:
-    assert pictures.decode(saved(Image.fromarray(GREY), icc_profile=SRGB)).icc_profile is None
+@pytest.mark.parametrize("tags", [{274: 6}, {700: XMP}, {274: 6, 700: XMP}], ids=["tag", "XMP", "both"])
+def test_a_tiff_is_turned_once_whatever_says_so(tags: dict[int, Any]) -> None:
+    assert (pictures.decode(saved(Image.fromarray(RGB), "TIFF", tiffinfo=tags)).rgb == np.rot90(RGB, -1)).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_picture_is_upright(orientation: int) -> None:
+def test_16_bits_and_a_transparent_colour_are_turned_upright_with_the_picture(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = pictures.decode(saved(Image.fromarray(RGB), exif=exif))
-    assert picture.size == ((30, 20) if orientation < 5 else (20, 30))
+    samples = RGB.astype(np.uint16) * 257
+    tagged = (b"tRNS", samples[0, 0].astype(">u2").tobytes()), (b"eXIf", exif.tobytes()[6:])
+    png = pictures.decode(png_of(samples, 16, png_files.RGB, *tagged))
+    tiff = pictures.decode(tiff_of(samples, tiff_files.RGB, {tiff_files.ORIENTATION: (orientation,)}))
+    rgba = Image.fromarray(np.dstack([RGB, np.where((RGB[0, 0] == RGB).all(axis=2), 0, 255).astype(np.uint8)]))
+    expected = np.asarray(rgba if orientation == 1 else rgba.transpose(pictures.TURNS[orientation]))
+    assert (layers(png) == expected).all()
+    assert (tiff.rgb == expected[..., :3]).all()
+
+
+@pytest.mark.parametrize("place", ["eXIf", "XMP", "XMP compressed", "raw profile", "XMP of 2 MB"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_orientation_of_a_png_is_found_wherever_a_writer_puts_it(place: str, behind: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    name = b"XML:com.adobe.xmp"
+    said = {
+        "eXIf": (b"eXIf", exif.tobytes()[6:]),
+        "XMP": (b"iTXt", name + b"\0\0\0\0\0" + xmp),
+        "XMP compressed": (b"iTXt", name + b"\0\1\0\0\0" + zlib.compress(xmp)),
+        "XMP of 2 MB": (b"iTXt", name + b"\0\1\0\0\0" + zlib.compress(b" " * 2_000_000 + xmp)),
+        "raw profile": zipped(b"\nexif\n      %d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode() + b"\n",
+                              b"Raw profile type exif"),
+    }[place]  # fmt: skip
+    header, *others = chunks_of(saved(Image.fromarray(RGB)))
+    data = written([header, *others[:-1], said, others[-1]] if behind else [header, said, *others])
+    picture = pictures.decode(data)
+    assert (picture.rgb == np.rot90(RGB, -1)).all()
+
+
+METRE = 0.0254
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_density_is_carried_and_turned_with_the_picture(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = pictures.decode(saved(Image.fromarray(RGB), kind, dpi=(300, 150), exif=exif))
+    across, down = (150, 300) if orientation == 6 else (300, 150)
+    expected = struct.pack(">IIB", round(across / METRE), round(down / METRE), 1)
+    assert dict(picture.chunks)[b"pHYs"] == expected
+
+
+def test_the_shape_of_pixels_is_carried_where_nothing_says_how_large_they_are() -> None:
+    png = with_chunks(saved(Image.fromarray(RGB)), (b"pHYs", struct.pack(">IIB", 2, 1, 0)))
+    assert dict(pictures.decode(png).chunks) == {b"pHYs": struct.pack(">IIB", 2, 1, 0)}
+    jpeg = bytearray(saved(Image.fromarray(RGB), "JPEG"))
+    jpeg[13:18] = struct.pack(">BHH", 0, 2, 1)  # JFIF: no unit, twice as many across
+    assert dict(pictures.decode(bytes(jpeg)).chunks) == {b"pHYs": struct.pack(">IIB", 2000, 1000, 0)}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_photo_without_statements_has_none_in_its_result(kind: str) -> None:
+    assert pictures.decode(saved(Image.fromarray(RGB), kind)).chunks == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "expected"),
+    [
+        ("1", "PNG", ("png", "grey", False, 1)),
+        ("L", "JPEG", ("jpeg", "grey", False, 8)),
+        ("LA", "TIFF", ("tiff", "grey", True, 8)),
+        ("P", "PNG", ("png", "rgb", False, 8)),
+        ("RGBA", "WEBP", ("webp", "rgb", True, 8)),
+        ("CMYK", "JPEG", ("jpeg", "cmyk", False, 8)),
+    ],
+)
+def test_the_report_says_what_was_read(mode: str, kind: str, expected: tuple[str, str, bool, int]) -> None:
+    photo = np.dstack([RGB, GREY]) if "A" in mode else RGB
+    data = saved(Image.fromarray(photo).convert(mode), kind)
+    report = pictures.decode(data).report
+    assert (report.format, report.mode, report.alpha, report.bits) == expected
+    assert report.input_bytes == len(data)
+    assert pictures.decode(data).grey == (report.mode == "grey")
+
+
+def test_a_colour_photo_of_equal_channels_is_not_taken_for_grey() -> None:
+    assert not pictures.decode(saved(Image.fromarray(GREY).convert("RGB"))).grey
+
+
+def test_what_is_painted_for_a_grey_photo_becomes_its_luma() -> None:
+    grey, colour = (pictures.decode(saved(Image.fromarray(pixels))) for pixels in (GREY, RGB))
+    assert (colour.in_its_mode(RGB) == RGB).all()
+    luma = np.asarray(Image.fromarray(RGB).convert("L")).astype(int)
+    painted = grey.in_its_mode(RGB)
+    assert np.abs(painted - luma[..., None]).max() <= 1
+    equal = GREY[..., None].repeat(3, axis=2)
+    assert (grey.in_its_mode(equal) == equal).all()
+
+
+def test_texts_of_any_size_are_no_part_of_a_picture_or_a_mask() -> None:
+    texts = [zipped(bytes(3_000_000)), (b"tEXt", b"prompt\0" + b"x" * 70_000_000), (b"iTXt", b"odd")]
+    data = with_chunks(saved(Image.fromarray(GREY)), *texts)
+    assert (pictures.decode(data).rgb == GREY[..., None]).all()
+    assert (pictures.decode_mask(data) == GREY).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", saved(Image.fromarray(RGB))[:200]])

@@ -1,0 +1,126 @@
+"""A decoded file's samples, with all their bits, reduced to 8 bits by one rule: rounded, and white stays white.
+
+Pillow keeps the upper byte of 16-bit colour. Its name for the raw data ends in their byte order; read in the opposite
+order, its upper byte is the lower one.
+"""
+
+import io
+import struct
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin
+
+Samples = NDArray[np.generic]
+
+GREY_16 = ("I;16", "I;16B", "I;16L")
+BITS, PHOTOMETRIC = 258, 262
+WHITE_IS_ZERO = 0
+"""TIFF tags, and a value of the second (TIFF 6.0, section 8)."""
+
+BAND_PX = 64
+"""Rows that are reduced at a time."""
+
+
+def bits_of(image: Image.Image, data: bytes) -> int:
+    """Bits a channel, of a file that Pillow has opened."""
+    if image.format == "PNG":
+        return data[24]  # in the header, which comes first (PNG specification, 11.2.1)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(image.tag_v2.get(BITS, (1,))[0])  # Pillow takes files whose channels have the same number
+    return 8
+
+
+def in_8_bits(image: Image.Image, data: bytes, transparent: bytes | None = None) -> Image.Image:
+    """The picture in 8 bits a channel.
+
+    Args:
+        image: as Pillow opened it from ``data``.
+        data: the file.
+        transparent: the tRNS chunk of a grey or RGB PNG, which names the transparent colour in the file's bits.
+    """
+    bits = bits_of(image, data)
+    samples = _wide(image, data) if bits > 8 else None
+    if samples is None and (transparent is None or image.mode == "P"):
+        return image
+    if samples is None:
+        samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+    flat = _rounded(samples, 2**bits - 1) if bits > 8 else samples.astype(np.uint8)
+    if transparent is not None and image.mode in ("1", "L", "RGB", *GREY_16):
+        flat = np.dstack([flat, _alpha(samples, transparent, bits)])
+    return _as_image(flat, "CMYK" if image.mode == "CMYK" else None)
+
+
+def _as_image(flat: NDArray[np.uint8], mode: str | None) -> Image.Image:
+    """(H, W) to grey, (H, W, 2) to grey with alpha, (H, W, 3) to RGB, (H, W, 4) to RGB with alpha, or to ``mode``."""
+    channels = flat.shape[2] if flat.ndim == 3 else 1
+    size = flat.shape[1], flat.shape[0]
+    return Image.frombytes(mode or {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels], size, flat.tobytes())
+
+
+def _wide(image: Image.Image, data: bytes) -> Samples:
+    """(H, W) or (H, W, C), uint16, white = 2**bits - 1, as many channels as the mode has."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if image.mode in GREY_16:
+        grey = np.asarray(image).astype(np.uint16)
+        return ~grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey  # Pillow takes it for black
+    assert isinstance(image, ImageFile.ImageFile)
+    raw = _raw_mode(image)
+    if raw.startswith("LA"):  # 4 bytes a pixel, as RGBA has
+        both = _read(data, "RGBA").astype(np.uint16)
+        return both[..., 0::2] << 8 | both[..., 1::2]
+    big = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
+    layout, orders = raw[:-1].replace("RGBa", "RGBA"), "BL" if big else "LB"
+    samples = _read(data, layout + orders[0]).astype(np.uint16)
+    samples <<= 8
+    samples |= _read(data, layout + orders[1])
+    return _unmultiplied(samples) if raw.startswith("RGBa") else samples
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Pillow's name for the layout of the file's raw data, such as ``RGB;16B``."""
+    arguments = image.tile[0].args
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _read(data: bytes, raw_mode: str) -> NDArray[np.uint8]:
+    """Decode the file with its raw data taken for ``raw_mode``."""
+    with Image.open(io.BytesIO(data)) as image:
+        assert isinstance(image, ImageFile.ImageFile)
+        image.tile = [
+            tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+            for tile in image.tile
+        ]
+        return np.asarray(image)
+
+
+def _unmultiplied(samples: Samples) -> Samples:
+    """Undo the multiplication of (H, W, 4) colours by their alpha, rounded."""
+    result = samples.copy()
+    for top in range(0, len(samples), BAND_PX):
+        band = samples[top : top + BAND_PX].astype(np.uint32)
+        alpha = np.maximum(band[..., 3:], 1)
+        result[top : top + BAND_PX, :, :3] = np.minimum((band[..., :3] * 65_535 + alpha // 2) // alpha, 65_535)
+    return result
+
+
+def _rounded(samples: Samples, white: int) -> NDArray[np.uint8]:
+    """0..white to 0..255."""
+    table = ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
+    flat = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), BAND_PX):
+        flat[top : top + BAND_PX] = table[samples[top : top + BAND_PX]]
+    return flat
+
+
+def _alpha(samples: Samples, transparent: bytes, bits: int) -> NDArray[np.uint8]:
+    """0 where all samples of a pixel are those of the tRNS chunk, else 255 (PNG specification, 11.3.1.1).
+
+    Only the lowest ``bits`` bits count. Pillow spreads samples of fewer than 8 bits over 0..255.
+    """
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    scale = 255 // (2**bits - 1) if bits < 8 else 1
+    key = [(value & (2**bits - 1)) * scale for value in struct.unpack(f">{channels}H", transparent[: 2 * channels])]
+    same = samples.reshape(*samples.shape[:2], channels) == np.array(key, samples.dtype)
+    return np.where(same.all(axis=2), np.uint8(0), np.uint8(255))
