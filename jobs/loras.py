@@ -1,30 +1,35 @@
 """The folder of LoRA adapters (``INFILL_LORA_DIR``): what is in it, read from the files' headers, without torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+
+from safetensors import SafetensorError, safe_open
 
 from jobs.errors import InvalidLora, LoraMismatch, UnknownLora
-from jobs.lora_layers import Layer, Width, families_of, has_peft_names, layers_of, misfit
+from jobs.lora_config import LoraConfig, configs_of
+from jobs.lora_layers import Layer, Width, families_of, layers_of, misfit
 
-MAX_HEADER_BYTES = 100_000_000
-"""As in the safetensors library itself."""
+DTYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+"""What an adapter's matrices can be."""
 KNOWN_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """One adapter. ``families``: those whose networks have such layers; several where the file leaves it open."""
+    """One adapter.
+
+    ``configs``: component -> what the header gives of its alphas. ``families``: those whose networks have such layers;
+    several where the file leaves it open.
+    """
 
     name: str
     path: Path
     size_bytes: int
     changed_ns: int
-    peft_names: bool
     layers: tuple[Layer, ...]
+    configs: Mapping[str, LoraConfig]
     families: tuple[str, ...]
 
     @property
@@ -85,33 +90,16 @@ def describe(path: Path) -> LoraFile:
 
 @lru_cache(maxsize=1024)
 def _describe(path: Path, size_bytes: int, changed_ns: int) -> LoraFile:
-    with path.open("rb") as file:
-        shapes = tensor_shapes(file, size_bytes)
-    layers = layers_of(shapes)
-    return LoraFile(path.stem, path, size_bytes, changed_ns, has_peft_names(shapes), tuple(layers), families_of(layers))
-
-
-def tensor_shapes(file: BinaryIO, size_bytes: int) -> dict[str, list[int]]:
-    """Each tensor's shape, from a safetensors header: its length (8 bytes, little endian), then JSON.
-
-    Source: the format's description in the safetensors repository. Raises InvalidLora.
-    """
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(MAX_HEADER_BYTES, size_bytes - 8):
-        raise InvalidLora("it is not a safetensors file, or it is cut short")
     try:
-        header = json.loads(file.read(length))
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        shapes = {name: [int(side) for side in entry["shape"]] for name, entry in entries.items()}
-        end = max((_end(entry) for entry in entries.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise InvalidLora("its header is not that of a safetensors file") from None
-    if end != size_bytes - 8 - length:
-        raise InvalidLora(f"its header speaks of {end} bytes of weights and it has {size_bytes - 8 - length}")
-    return shapes
-
-
-def _end(entry: Mapping[str, Any]) -> int:
-    """Where a tensor's bytes end, counted from the end of the header."""
-    _, end = entry["data_offsets"]
-    return int(end)
+        with safe_open(path, framework="numpy") as file:  # reads the header alone, and does not import numpy
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            shapes = {name: tensor.get_shape() for name, tensor in tensors.items()}
+            dtypes = {name: tensor.get_dtype() for name, tensor in tensors.items()}
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise InvalidLora(f"it is not a safetensors file, or lacks some of its bytes of weights ({error})") from None
+    layers = tuple(layers_of(shapes))
+    for name, dtype in dtypes.items():
+        if dtype not in DTYPES and not name.endswith(".alpha"):
+            raise InvalidLora(f"its tensor {name[:200]!r} holds {dtype}, not one of {', '.join(DTYPES)}")
+    return LoraFile(path.stem, path, size_bytes, changed_ns, layers, configs_of(metadata), families_of(layers))

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 
 from jobs.errors import BadLora
-from jobs.lora_layers import NETWORK, PEFT_PREFIX, Layer, Width, flat_name, layers_of, misfit, width_key
+from jobs.lora_layers import NETWORK, Width, flat_name, width_key
 from jobs.loras import LoraFile
+from worker.adapter_files import Layers, Update, read_updates
 from worker.state import AdapterSet
 
 SEVERAL = "Already found a `peft_config` attribute"
@@ -32,13 +32,24 @@ def parts_of(pipeline: Any) -> dict[str, torch.nn.Module]:
 
 def widths_of(pipeline: Any) -> dict[str, Width]:
     """How wide the layers are that an adapter can change: ``width_key`` -> inputs, outputs. Before any is loaded."""
-    widths = {}
+    return {key: width for key, _, module in _modules(pipeline) if (width := _width(module)) is not None}
+
+
+def _layers_of(pipeline: Any, widths: Mapping[str, Width]) -> Layers:
+    """Where the layers of ``widths`` are, those that have adapters already among them."""
+    return {
+        key: place
+        for key, place, module in _modules(pipeline)
+        if key in widths and (_width(module) is not None or isinstance(module, BaseTunerLayer))
+    }
+
+
+def _modules(pipeline: Any) -> Iterator[tuple[str, tuple[str, str], torch.nn.Module]]:
+    """Every module: its ``width_key``, its part of the pipeline with its name there, itself."""
     for part_name, part in parts_of(pipeline).items():
         component = part_name if part_name.startswith("text_encoder") else NETWORK
         for name, module in part.named_modules():
-            if (width := _width(module)) is not None:
-                widths[width_key(component, flat_name(component, name))] = width
-    return widths
+            yield width_key(component, flat_name(component, name)), (part_name, name), module
 
 
 def _width(module: torch.nn.Module) -> Width | None:
@@ -49,15 +60,14 @@ def _width(module: torch.nn.Module) -> Width | None:
     return None
 
 
-def _tuned(pipeline: Any) -> Iterator[BaseTunerLayer]:
-    """The layers that have adapters, on or off."""
-    for part in parts_of(pipeline).values():
-        yield from (module for module in part.modules() if isinstance(module, BaseTunerLayer))
+def _tuned(pipeline: Any) -> dict[tuple[str, str], BaseTunerLayer]:
+    """The layers that have adapters, on or off, by part of the pipeline and name."""
+    return {place: module for _, place, module in _modules(pipeline) if isinstance(module, BaseTunerLayer)}
 
 
 def put_on(pipeline: Any, wanted: AdapterSet) -> None:
     """Have exactly ``wanted``, all of them loaded, act from now on."""
-    for layer in _tuned(pipeline):
+    for layer in _tuned(pipeline).values():
         layer.set_adapter([adapter.digest for adapter in wanted])
         for adapter in wanted:
             layer.set_scale(adapter.digest, adapter.scale)
@@ -66,7 +76,7 @@ def put_on(pipeline: Any, wanted: AdapterSet) -> None:
 
 def delete(pipeline: Any, digest: str) -> None:
     """Unload one adapter; the last one takes peft's layers along, so that the networks are as they were made."""
-    for layer in _tuned(pipeline):
+    for layer in _tuned(pipeline).values():
         layer.set_adapter([other for other in layer.active_adapters if other != digest])
         layer.delete_adapter(digest)
     parts = parts_of(pipeline).values()
@@ -91,14 +101,14 @@ def load(pipeline: Any, file: LoraFile, digest: str, widths: Mapping[str, Width]
     Raises:
         BadLora: it cannot be read, or does not fit; nothing of it is left behind then.
     """
-    layers = _check(pipeline, file, widths)
+    if not isinstance(pipeline, LoraBaseMixin):
+        raise BadLora(f"diffusers reads no adapters for {type(pipeline).__name__}.")
+    updates = read_updates(file, widths, _layers_of(pipeline, widths))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", SEVERAL)
-            pipeline.load_lora_weights(**_source(pipeline, file), adapter_name=digest)
-        sizes = [_settle(layer, digest) for layer in _tuned(pipeline) if digest in layer.lora_A]
-        if len(sizes) != len(layers):
-            raise BadLora(f"Of the {len(layers)} layers of the adapter {file.name!r}, {len(sizes)} are in the model.")
+            pipeline.load_lora_weights(_in_diffusers_names(updates), adapter_name=digest)
+        return _settle(pipeline, file, digest, updates)
     except Exception as error:
         delete(pipeline, digest)
         if isinstance(error, BadLora | torch.OutOfMemoryError):
@@ -106,42 +116,29 @@ def load(pipeline: Any, file: LoraFile, digest: str, widths: Mapping[str, Width]
         raise BadLora(f"The adapter {file.name!r} cannot be loaded ({type(error).__name__}).") from error
     finally:
         put_on(pipeline, ())
-    return sum(sizes)
 
 
-def _check(pipeline: Any, file: LoraFile, widths: Mapping[str, Width]) -> list[Layer]:
-    """The file's layers as diffusers names them. Raises BadLora unless each is in the model, as wide.
-
-    Checked before anything is loaded: diffusers would widen a Flux network's own layers to make an adapter fit.
-    """
-    if not isinstance(pipeline, LoraBaseMixin):
-        raise BadLora(f"diffusers reads no adapters for {type(pipeline).__name__}.")
-    unet = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
-    try:
-        converted = pipeline.lora_state_dict(**_source(pipeline, file), **unet)
-        tensors = converted[0] if isinstance(converted, tuple) else converted
-        layers = layers_of({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    except Exception as error:
-        raise BadLora(f"The adapter {file.name!r} cannot be read ({type(error).__name__}).") from error
-    if reason := misfit(layers, widths):
-        raise BadLora(f"The adapter {file.name!r} does not fit the model: {reason}.")
-    return layers
+def _in_diffusers_names(updates: list[Update]) -> dict[str, torch.Tensor]:
+    """The matrices without their alphas, which diffusers would match to layers by name and not always find."""
+    halves = {f"{update.part}.{update.layer}.lora_": update for update in updates}
+    downs = {f"{name}A.weight": update.down for name, update in halves.items()}
+    return downs | {f"{name}B.weight": update.up for name, update in halves.items()}
 
 
-def _source(pipeline: Any, file: LoraFile) -> dict[str, Any]:
-    """Where diffusers finds the weights: the file, or its tensors under diffusers' names where they have PEFT's own."""
-    weights = "pretrained_model_name_or_path_or_dict"
-    if not file.peft_names:
-        named = {"weight_name": file.path.name, "use_safetensors": True, "local_files_only": True}
-        return {weights: str(file.path.parent), **named}
-    prefix = "unet." if hasattr(pipeline, "unet") else "transformer."
-    tensors = load_file(file.path)
-    return {weights: {prefix + name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}}
+def _settle(pipeline: Any, file: LoraFile, digest: str, updates: list[Update]) -> int:
+    """Give each layer the file's scale; the bytes taken on the device. Raises BadLora unless it is these layers."""
+    loaded = {place: layer for place, layer in _tuned(pipeline).items() if digest in layer.lora_A}
+    wanted = {(update.part, update.layer): update for update in updates}
+    if odd := sorted(loaded.keys() ^ wanted.keys()):
+        raise BadLora(f"The adapter {file.name!r} cannot be loaded into the layer {'.'.join(odd[0])!r}.")
+    for place, layer in loaded.items():
+        layer.use_rslora[digest] = False
+        layer.lora_alpha[digest] = wanted[place].scale * layer.r[digest]  # peft: scaling = alpha / r
+    return sum(_place(layer, digest) for layer in loaded.values())
 
 
-def _settle(layer: BaseTunerLayer, digest: str) -> int:
+def _place(layer: BaseTunerLayer, digest: str) -> int:
     """Cast to the dtype and move to the device of the layer itself; the bytes taken there."""
-    layer.eval()  # a dropout that the adapter was trained with would act else
     base, matrices = layer.get_base_layer().weight, (layer.lora_A[digest], layer.lora_B[digest])
     if base.device.type != "meta":  # accelerate's hooks hold the weights: sequential offload
         for matrix in matrices:

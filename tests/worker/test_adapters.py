@@ -1,6 +1,7 @@
 """Adapters in the running batch: as diffusers applies them, for their own request only, under a budget."""
 
 import gc
+import io
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
 
+from jobs.errors import BadLora
 from jobs.loras import LoraFolder
+from jobs.schema import JobReport
 from tests.worker import loras, tiny
 from tests.worker.lora_requests import begin, choices, engine_of, finish, job, latents
 from tests.worker.test_parity import FAMILY_MODES, TOLERANCE, asked, canvas, difference
+from tests.worker.test_promises import task, uploads
 from worker import peft_layers
 from worker.adapters import Adapters
 from worker.engine import Engine
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.session import Session
+from worker.task import Task
 
 
 def tuned(model: LatentDiffusion) -> list[str]:
@@ -203,3 +210,70 @@ def test_a_model_that_is_evicted_takes_its_adapters_along(tmp_path: Path) -> Non
     del model
     gc.collect()
     assert engine.adapters.size_bytes == 0
+
+
+def images(session: Session, *tasks: Task) -> list[list[bytes]]:
+    """What a session makes of tasks, one after the other."""
+    for one in tasks:
+        session.take(one, *uploads())
+        session.run([one])
+        assert isinstance(one.outcome, JobReport), one.outcome
+    session.shutdown()
+    return [decoded(one) for one in tasks]
+
+
+def decoded(one: Task) -> list[bytes]:
+    """Its images' pixels: the files hold timings too."""
+    return [Image.open(io.BytesIO(image)).tobytes() for image in one.images]
+
+
+def with_adapters(prompt: str, **scales: float) -> Task:
+    return task("sd", 1, prompt=prompt, loras=choices(**scales))
+
+
+def session_of(folder: Path) -> Session:
+    return Session(engine_of(tiny.model("sd", "concat"), folder), codec_threads=1)
+
+
+def test_a_session_encodes_a_jobs_text_with_its_own_adapters(tmp_path: Path) -> None:
+    """An adapter of the text encoder alone changes the image, as much as it does alone, whatever came before."""
+    made = loras.matrices(tiny.pipeline("sd", "concat", "ddim"), only="text_encoder")
+    loras.save_diffusers(tmp_path / "words.safetensors", made)
+    (alone,) = images(session_of(tmp_path), with_adapters("a cat", words=3.0))
+    plain, changed, other = images(
+        session_of(tmp_path), with_adapters("a cat"), with_adapters("a cat", words=3.0), with_adapters("a dog")
+    )
+    assert plain != changed
+    assert changed == alone
+    assert [other] == images(session_of(tmp_path), with_adapters("a dog"))
+
+
+@pytest.mark.parametrize("fewer", [{}, {"one": 1.0}])
+def test_a_session_runs_a_job_with_its_own_adapters_while_those_of_the_last_are_still_loaded(
+    fewer: dict[str, float], tmp_path: Path
+) -> None:
+    for seed, lora in enumerate(("one", "two")):
+        loras.save_diffusers(
+            tmp_path / f"{lora}.safetensors", loras.matrices(tiny.pipeline("sd", "concat", "ddim"), seed)
+        )
+    session = session_of(tmp_path)
+    both, after = images(session, with_adapters("a cat", one=1.0, two=1.0), with_adapters("a cat", **fewer))
+    (model,) = session.engine.models.values()
+    assert len(session.engine.adapters._wardrobe(model).loaded) == 2
+    assert [after] == images(session_of(tmp_path), with_adapters("a cat", **fewer))
+    assert both != after
+
+
+def test_adapters_that_were_on_when_another_did_not_fit_are_off_and_come_on_again(
+    model: LatentDiffusion, tmp_path: Path
+) -> None:
+    loras.save_diffusers(tmp_path / "one.safetensors", loras.matrices(model.pipeline))
+    nowhere = {("unet", "mid_block.attentions.0.x.to_q"): (torch.zeros(1, 1), torch.zeros(1, 1))}
+    loras.save_peft(tmp_path / "odd.safetensors", nowhere)
+    engine = engine_of(model, tmp_path)
+    plain, changed = latents(engine, job()), latents(engine, job(), *choices(one=1.0))
+    for chosen, expected in (((), plain), (choices(one=1.0), changed)):
+        engine.wear(model, engine.adapters.choose(choices(one=1.0)))
+        with pytest.raises(BadLora, match="the model has no layer"):
+            engine.wear(model, engine.adapters.choose(choices(odd=1.0)))
+        assert torch.equal(latents(engine, job(), *chosen), expected)
