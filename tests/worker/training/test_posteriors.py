@@ -1,6 +1,8 @@
-"""Why the simple loss is enough (Ho et al. 2020, section 3): the divergence between the posteriors q(x_{t-1} | x_t, x_0)
-and p(x_{t-1} | x_t), computed here from the betas alone, beside what the training's own functions noise, ask for and
-measure. Timesteps count from 0, so the paper's t is one more."""
+"""Why the simple loss is enough (Ho et al. 2020, section 3), shown by the training's own functions.
+
+The divergence between the posteriors q(x_{t-1} | x_t, x_0) and p(x_{t-1} | x_t) is computed here from the betas alone;
+noising, target and loss are the project's. Timesteps count from 0, so the paper's t is one more.
+"""
 
 from __future__ import annotations
 
