@@ -14,12 +14,17 @@ from tests.worker.training.conftest import picture, tiny_composer
 from worker.families.base import Canvas
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.masks import latent_mask
 from worker.training.composition import Batch, Choices, Composer
+from worker.training.corpus import draw_batch
 from worker.training.example import HOLE_WEIGHT, KNOWN_WEIGHT
 from worker.training.holes import MOST_COVERAGE
+from worker.training.seeds import numpy_rng
+from worker.training.targets import DiffusionLaw, FlowLaw
 
 FAMILIES = [(family, mode) for family, made in tiny.FAMILIES.items() for mode in made.pipelines]
 CONCAT = [family for family, mode in FAMILIES if mode == "concat"]
+ORDINARY = [family for family, mode in FAMILIES if mode == "recompose"]
 CHOICES = Choices(batch=2, size_px=tiny.SIZE)
 
 
@@ -40,6 +45,14 @@ def _encoded(composer: Composer, image: Tensor, canvas: Canvas) -> tuple[Tensor,
         model._draw(canvas, generator)
     with torch.no_grad():
         return composer._encoded(image[None], canvas, generator)
+
+
+def _canvases(composer: Composer, step: int) -> list[Canvas]:
+    """Those of a step's first batch."""
+    choices, rng = composer.choices, numpy_rng(composer.choices.seed, step, "crops 0")
+    crops = draw_batch(composer.corpus, rng, choices.batch, choices.size_px)
+    rng.random(choices.batch)  # of the captions
+    return [composer.canvas(image, rng) for image in crops.image]
 
 
 def _hole_shown(model: LatentDiffusion, batch: Batch) -> Tensor:
@@ -88,6 +101,57 @@ def test_a_network_made_for_inpainting_is_judged_by_the_hole_and_a_little_by_its
     assert hole.unique().tolist() == [0, 1]
     assert torch.equal(batch.cell_weight, torch.where(hole > 0, HOLE_WEIGHT, KNOWN_WEIGHT))
     assert HOLE_WEIGHT > KNOWN_WEIGHT
+
+
+def _clean(composer: Composer, batch: Batch) -> Tensor:
+    """The picture's latents, from what noised them and what is asked of the network, (B, C, h, w)."""
+    law, (noised, target) = composer.law, (batch.inputs, batch.target)
+    if isinstance(law, FlowLaw):
+        return noised - batch.timestep.view(-1, 1, 1, 1) / 1000 * target
+    assert isinstance(law, DiffusionLaw)
+    kept = law.alphas_bar[batch.timestep].view(-1, 1, 1, 1)
+    return (noised - (1 - kept).sqrt() * target) / kept.sqrt()  # of a tiny network, which predicts noise
+
+
+@pytest.mark.parametrize("family", ORDINARY)
+def test_of_a_composed_example_the_hole_is_noised_and_the_rest_clean_and_only_the_hole_is_judged(family: str) -> None:
+    plain = _composer(family, "recompose", batch=4, last_share=0.0, composed_share=0.0)
+    composed = _composer(family, "recompose", batch=4, last_share=0.0, composed_share=1.0).draw(0)
+    noised, hole = plain.draw(0), composed.cell_weight > 0
+    assert set(composed.cell_weight.unique().tolist()) == {0, 1}
+    masks = [latent_mask(canvas.mask, plain.family.latent_factor) > 0 for canvas in _canvases(plain, 0)]
+    assert torch.equal(hole, torch.cat(masks))
+    assert torch.equal(torch.where(hole, composed.inputs, 0), torch.where(hole, noised.inputs, 0))
+    clean = _clean(plain, noised)
+    torch.testing.assert_close(torch.where(hole, 0, composed.inputs), torch.where(hole, 0, clean), atol=2e-3, rtol=0)
+    assert float(torch.where(hole, 0, noised.inputs - clean).abs().max()) > 1
+    assert (noised.cell_weight == 1).all()
+    for same in ("timestep", "target", "row_weight"):
+        assert torch.equal(getattr(composed, same), getattr(noised, same)), same
+
+
+def test_as_many_examples_of_an_ordinary_network_are_composed_as_asked() -> None:
+    def share(**asked: float) -> float:
+        composer = _composer("sd", "recompose", batch=16, wide_share=0.0, **asked)  # each hole leaves something clean
+        weights = torch.cat([composer.draw(step).cell_weight for step in range(8)])
+        return float((weights.amin((1, 2, 3)) == 0).float().mean())
+
+    assert share(composed_share=0.0) == 0
+    assert share(composed_share=1.0) == 1
+    assert share() == pytest.approx(Choices.composed_share, abs=0.12)
+
+
+@pytest.mark.parametrize("family", CONCAT)
+def test_a_network_made_for_inpainting_is_shown_the_whole_picture_noised(family: str) -> None:
+    composer = _composer(family, "concat", last_share=0.0)
+    batch = composer.draw(0)
+    for share in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"--composed-share {share}: for ordinary networks only"):
+            _composer(family, "concat", composed_share=share)
+    channels = composer.family.latent_channels
+    clean = _clean(composer, dataclasses.replace(batch, inputs=batch.inputs[:, :channels]))
+    changed = (batch.inputs[:, :channels] - clean).abs().amax(1)
+    assert float((changed > 0.05).float().mean()) > 0.95
 
 
 def _captions(composer: Composer, batches: int) -> list[str]:

@@ -82,3 +82,17 @@ def test_a_model_that_the_catalog_lacks_is_named_with_those_it_has(
     arguments = _parser().parse_args(["lora", "--model", "huge", "--images", "photos", "--out", "mine"])
     assert arguments.command(arguments) == 1
     assert capsys.readouterr().err == "infill train: There is no model 'huge'. Known models: tiny.\n"
+
+
+def test_a_composed_share_is_refused_for_a_model_made_for_inpainting(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFILL_CATALOG", str(catalog))
+    monkeypatch.chdir(catalog.parent)
+    wanted = ["lora", "--model", "tiny", "--images", "photos", "--out", "mine", "--composed-share", "0.5"]
+    arguments = _parser().parse_args(wanted)
+    assert arguments.command(arguments) == 1
+    assert capsys.readouterr().err.startswith(
+        "infill train: --composed-share 0.5: for ordinary networks only; that of "
+    )
+    assert not (catalog.parent / "mine").exists()
