@@ -137,6 +137,14 @@ def test_a_step_goes_by_the_recipes_learning_rate_and_the_average_by_its_decay(t
             torch.testing.assert_close(average, weight.detach())
 
 
+def test_a_gradient_of_any_size_is_clipped_to_one(tmp_path: Path) -> None:
+    tuning = _tuning(tmp_path)
+    tuning.composer.family.network.conv_out.weight.data.mul_(100)
+    tuning._step()
+    norms = [weight.grad.norm() for weight in tuning.trained if weight.grad is not None]
+    assert float(torch.stack(norms).norm()) == pytest.approx(1, rel=1e-3)
+
+
 def _by_heart(model: LatentDiffusion, trained: list[torch.nn.Parameter], batch: Batch, rate: float) -> Iterator[float]:
     """The loss of one batch, again and again, each time after one more step."""
     optimizer = torch.optim.AdamW(trained, lr=rate)
