@@ -17,7 +17,7 @@ from worker.families.base import Canvas
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import Conditioning
 from worker.training.corpus import Corpus, draw_batch
-from worker.training.example import HOLE_WEIGHT, KNOWN_WEIGHT
+from worker.training.example import HOLE_WEIGHT, KNOWN_WEIGHT, compose
 from worker.training.holes import draw_mask, draw_wide_mask
 from worker.training.seeds import numpy_rng, torch_rng
 from worker.training.targets import law_of
@@ -46,6 +46,9 @@ class Choices:
     size_px: int = choice(0, CROP, "side of a crop in pixels; 0: what the model was made for")
     last_share: float = choice(0.1, SHARE, "share of examples at pure noise, where sampling begins")
     wide_share: float = choice(0.5, SHARE, "share of wide holes: boxes of half the crop and more")
+    composed_share: float = choice(
+        0.25, SHARE, "share of an ordinary network's examples that are noised in the hole alone; 0: none"
+    )
     caption_dropout: float = choice(0.1, SHARE, "share of captions left out, which guidance needs")
     min_snr: float = choice(0.0, FROM_ZERO, "gamma of min-SNR weighting (Hang et al. 2023: 5); 0: none")
     seed: int = choice(0, FROM_ZERO, "the same seed gives the same run")
@@ -77,6 +80,8 @@ class Composer:
         corpus: where crops come from, and as titles their captions.
         parameters: what else a family wants to know of a request.
         choices: of the recipe, with its `size_px` settled.
+
+    Raises ValueError for a `composed_share` of a network made for inpainting, which is not trained so.
     """
 
     def __init__(
@@ -84,14 +89,21 @@ class Composer:
     ) -> None:
         self.family, self.corpus, self.parameters, self.choices = family, corpus, parameters, choices
         self.law = law_of(family.pipeline.scheduler)
+        self.ordinary = family.mode.name == "recompose"
+        if not self.ordinary and choices.composed_share != Choices.composed_share:
+            raise ValueError(
+                f"--composed-share {choices.composed_share}: for ordinary networks only; that of {parameters.model!r} "
+                "was made for inpainting: it sees the clean surroundings beside the noised picture"
+            )
         self._told: dict[str, Conditioning] = {}
 
     @torch.no_grad()
     def draw(self, step: int, part: int = 0) -> Batch:
-        """The network sees the whole picture noised, which is what sampling shows it in both modes.
+        """The network sees the whole picture noised, which is what sampling shows it in both modes; an ordinary one, in
+        `composed_share` of the examples, the hole noised and the rest clean: `mask * noised + (1 - mask) * clean`.
 
-        A concat network is also shown the hole and its surroundings, and is judged by the hole; an ordinary network
-        knows of no hole and is judged everywhere.
+        A concat network is also shown the hole and its surroundings, and is judged by the hole, its surroundings a
+        little. An ordinary one is judged everywhere, but for what is clean: its noise was never shown.
         """
         choices, device = self.choices, self.family.device
         rng = numpy_rng(choices.seed, step, f"crops {part}")
@@ -104,12 +116,15 @@ class Composer:
         clean, repaint, beside = (torch.cat(parts).float() for parts in zip(*rows, strict=True))
         level = self.law.draw(choices.batch, generator, choices.last_share).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
+        composed = self._composed(generator)
+        noised = self.law.noised(clean, noise, level)
+        noised = torch.where(composed, compose(noised, clean, repaint), noised)
         return Batch(
-            inputs=torch.cat([self.law.noised(clean, noise, level), beside], dim=1),
+            inputs=torch.cat([noised, beside], dim=1),
             timestep=self.law.timestep(level),
             conditioning=self.family.stack([self._conditioning(text) for text in texts]),
             target=self.law.target(clean, noise, level),
-            cell_weight=self._cell_weight(repaint),
+            cell_weight=self._cell_weight(repaint, composed),
             row_weight=self.law.min_snr(level, choices.min_snr) if choices.min_snr else torch.ones_like(level).float(),
         )
 
@@ -131,11 +146,15 @@ class Composer:
         clean = clean if ground is None else clean - ground
         return clean, repaint, clean[:, :0] if beside is None else beside
 
-    def _cell_weight(self, repaint: Tensor) -> Tensor:
+    def _composed(self, generator: torch.Generator) -> Tensor:
+        """Which examples are noised in the hole alone, (B, 1, 1, 1)."""
+        drawn = torch.rand(self.choices.batch, generator=generator) < self.choices.composed_share
+        return (drawn & self.ordinary).view(-1, 1, 1, 1).to(self.family.device)
+
+    def _cell_weight(self, repaint: Tensor, composed: Tensor) -> Tensor:
         """Where the loss counts, (B, 1, h, w)."""
-        if self.family.mode.name != "concat":
-            return torch.ones_like(repaint)
-        return HOLE_WEIGHT * repaint + KNOWN_WEIGHT * (1 - repaint)
+        known = torch.where(composed, 0.0, HOLE_WEIGHT if self.ordinary else KNOWN_WEIGHT)
+        return HOLE_WEIGHT * repaint + known * (1 - repaint)
 
     def _conditioning(self, text: str) -> Conditioning:
         """What the network is told of a caption, encoded once."""

@@ -83,9 +83,10 @@ def make_example(
     """Composes a batch from pictures in [-1, 1], (B, 3, H, W), and pixel masks, (B, 1, H, W).
 
     Two ways of sampling meet here. A concat pipeline starts from noise everywhere and lets the known part denoise along
-    with the hole; recomposition puts the known part back after each step. One network is trained on both: in examples
-    drawn as `known_is_clean` the known cells are the clean latents, in the others they are noised like the hole. Where
-    the known part is clean its noise was never shown, hence cannot be told, and the loss there is zero.
+    with the hole; recomposition puts the known part back after each step, noised to the next step's level, which for
+    this network's noise law is next to nothing. One network is trained on both: in examples drawn as `known_is_clean`
+    the known cells are the clean latents, in the others they are noised like the hole. Where the known part is clean
+    its noise was never shown, hence cannot be told, and the loss there is zero.
 
     `on_fill`: the hole that the network is shown is filled, not grey, and its latents are those of the picture less
     those of the filled one. A network that says nothing then leaves the fill as it is.

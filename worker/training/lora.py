@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -51,10 +52,8 @@ def add_lora(network: Any, rank: int, seed: int, layers: Layers = "attention") -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network.add_adapter(config)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.data = parameter.data.float()  # a step is smaller than what bfloat16 can tell apart
-    return trained
+    cast_training_params(network)  # to float32: a step is smaller than what bfloat16 can tell apart
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def lora_modules(network: nn.Module) -> dict[str, LoraLayer]:

@@ -26,7 +26,8 @@ def simple_loss(output: Tensor, wanted: Tensor, weight: Tensor | None = None) ->
     Why this is enough (Ho et al. 2020, eq. 8-14): each term of the variational bound is the divergence between two
     Gaussians, the posterior q(x_{t-1} | x_t, x_0) and the network's p(x_{t-1} | x_t). With the variance of p fixed that
     is the squared distance of their means, and the posterior mean is a fixed linear function of x_t and the noise. So
-    matching the noise is matching the posterior mean, up to a factor of t alone, which the simple loss drops.
+    matching the noise is matching the posterior mean, up to a factor of t alone, which the simple loss drops: eq. 12
+    for the noise, and alpha_bar times that for v (tests/worker/training/test_posteriors.py).
     """
     error = (output - wanted).square()
     if weight is None:

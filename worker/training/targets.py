@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
 from torch import Tensor
 
 from worker.training.loss import Prediction, target
@@ -84,7 +85,7 @@ class FlowLaw:
     timesteps: Tensor  # (T,)
 
     def draw(self, count: int, generator: torch.Generator, last_share: float) -> Tensor:
-        place = torch.randn(count, generator=generator).sigmoid()
+        place = compute_density_for_timestep_sampling("logit_normal", count, 0.0, 1.0, generator=generator)
         level = (place * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
         return torch.where(torch.rand(count, generator=generator) < last_share, 0, level)
 

@@ -10,6 +10,9 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from jobs.schema import InpaintParameters
+from worker.families.latent_diffusion import LatentDiffusion
+from worker.training.composition import Choices, Composer
 from worker.training.corpus import Corpus, Photo
 from worker.training.latent_space import LatentSpace, fit_latent_space
 from worker.training.painter import Painter
@@ -34,6 +37,21 @@ def picture(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
         colour = [int(value) for value in rng.integers(0, 256, 3)]
         cv2.circle(pixels, centre, int(rng.integers(4, 20)), colour, -1)
     return pixels
+
+
+def tiny_composer(family: LatentDiffusion, choices: Choices) -> Composer:
+    """For a model of `tests.worker.tiny`, on three drawn pictures."""
+    asked = InpaintParameters(
+        model="tiny",
+        seed=0,
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        strength=1.0,
+        scheduler="flow_euler" if family.flow else "ddim",
+        masked_content="original",
+    )
+    photos = [Photo(f"{seed}.png", f"picture {seed}", picture(seed)) for seed in range(3)]
+    return Composer(family, Corpus.of(photos), asked, choices)
 
 
 @pytest.fixture(scope="session")

@@ -41,17 +41,21 @@ class Scene:
         return self.example.target
 
 
-@pytest.fixture
-def scene(corpus: Corpus, space: LatentSpace) -> Scene:
-    source = Source.of(corpus, space, UnetRecipe(tint_share=1.0))  # tinted examples are at the last timestep
-    example, _ = source.draw(0, 3, 64)
+def perceptual_loss(space: LatentSpace, source: Source) -> PerceptualLoss:
     torch.manual_seed(0)
     widths = (3, 8, 8)
     blocks = [
         [(torch.randn(out, into, 3, 3) / (3 * into**0.5), torch.zeros(out))] for into, out in itertools.pairwise(widths)
     ]
     eyes = VggHed(blocks, [torch.ones(1, 8, 1, 1)] * 2)
-    return Scene(PerceptualLoss(LinearDecoder(space), source.law, eyes, CELLS), example)
+    return PerceptualLoss(LinearDecoder(space), source.law, eyes, CELLS)
+
+
+@pytest.fixture
+def scene(corpus: Corpus, space: LatentSpace) -> Scene:
+    source = Source.of(corpus, space, UnetRecipe(tint_share=1.0))  # tinted examples are at the last timestep
+    example, _ = source.draw(0, 3, 64)
+    return Scene(perceptual_loss(space, source), example)
 
 
 def test_the_right_answer_looks_closer_to_the_picture_than_none(scene: Scene) -> None:
