@@ -15,9 +15,12 @@ Shown = Literal["image", "filled", "masked"]
 
 LATENTS_NOT_FINITE = (
     "The picture of model {name!r} has come out as infinite or no numbers. Try it without adapters, or with smaller "
-    "scales of theirs and of the guidance. Where that does not help, the model overflows in {dtype}: give it "
-    'dtype = "bfloat16" or "float32" in the catalog.'
+    "scales of theirs and of the guidance. If that does not help, {cure}."
 )
+CURES = {
+    torch.float16: 'the model overflows in float16: give it dtype = "bfloat16" or "float32" in the catalog',
+    torch.bfloat16: 'try the model with dtype = "float32" in the catalog',
+}
 PIXELS_NOT_FINITE = (
     "The VAE of model {name!r} makes infinite or no numbers of a finite picture, in float32 too: its weights are "
     "damaged or of another model. Give the model another VAE."
@@ -71,7 +74,8 @@ class LatentSpace:
         if (given & decoded.isfinite().all()).item():
             return decoded
         if not given.item():
-            raise NotFinite(LATENTS_NOT_FINITE.format(name=self.name, dtype=str(self.dtype).removeprefix("torch.")))
+            cure = CURES.get(self.dtype, "the model's weights are damaged")
+            raise NotFinite(LATENTS_NOT_FINITE.format(name=self.name, cure=cure))
         if self.vae.dtype != torch.float32:
             decoded = self._decode_in_float32(latents)
             if decoded.isfinite().all().item():
@@ -81,10 +85,14 @@ class LatentSpace:
     def _decode_in_float32(self, latents: torch.Tensor) -> torch.Tensor:
         """The VAE's weights in float32 for one call: from half precision and back, they lose nothing."""
         dtype = self.vae.dtype
-        self.vae.to(torch.float32)
+        self._cast_vae(torch.float32)
         try:
             return self.decode(latents)
         finally:
+            self._cast_vae(dtype)
+
+    def _cast_vae(self, dtype: torch.dtype) -> None:
+        with torch.inference_mode(False):  # weights cast inside could never again be used outside
             self.vae.to(dtype)
 
     def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
