@@ -100,8 +100,14 @@ def _drop_surplus(scheduler: SchedulerMixin, steps: int) -> None:
 
 
 def pure_noise(scheduler: SchedulerMixin, noise: torch.Tensor) -> torch.Tensor:
-    """Latents to start from at full strength. A flow starts from the noise itself."""
-    return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    """Noise alone as the latents of the step that the scheduler begins with. A flow starts from the noise itself.
+
+    Some schedulers keep latents at a scale that shrinks from step to step: begun later, theirs is not the first one's.
+    """
+    first = getattr(scheduler, "begin_index", None) or 0
+    if first == 0:
+        return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    return noise / network_scaled(scheduler, torch.ones_like(noise), scheduler.timesteps[first])
 
 
 def noised(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
