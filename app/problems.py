@@ -35,6 +35,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.DeadlineExceeded: 504,
     errors.BadLora: 422,
     errors.NoSurroundings: 422,
+    errors.UnfitScheduler: 422,
     InfillError: 500,
 }
 """Class -> status; a class that is not here has the status of its nearest base."""

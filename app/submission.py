@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, Json
 from app.examples import FORM
 from app.loras import check_loras
 from app.masks import SettledMask, settle_mask
+from app.schedulers import check_found_scheduler
 from app.service import Service
 from app.settings import ApiSettings
 from app.uploads import check_image, read_file
@@ -84,7 +85,7 @@ def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParam
         "masked_content": defaults.masked_content,
     }
     parameters = InpaintParameters.model_validate(settled | preset | given | {"model": name})
-    check_scheduler(parameters.scheduler, defaults.family, parameters.num_inference_steps)
+    check_scheduler(parameters.scheduler, defaults.family, parameters.num_inference_steps, defaults.schedulers)
     check_caching(parameters.cache_interval, defaults.family)
     check_limits(parameters, defaults)
     return parameters
@@ -156,9 +157,10 @@ def _read(settings: ApiSettings, image: BinaryIO, mask: BinaryIO) -> Files:
 def _before_decoding(
     service: Service, parameters: InpaintParameters, idempotency: Idempotency | None
 ) -> Submitted | None:
-    """Answer a repeated request, and refuse one with unfit adapters or no room, before any pixel is decoded."""
+    """Answer a repeated request; refuse an unfit scheduler or adapter, and what has no room, before decoding pixels."""
     if idempotency and (earlier := service.queue.replay(idempotency)):
         return earlier
+    check_found_scheduler(service, parameters)
     check_loras(service, parameters)
     service.queue.check_room()
     return None

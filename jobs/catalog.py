@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schedulers import Family, Scheduler, check_scheduler
+from jobs.schedulers import Family, Scheduler, check_scheduler, fitting_schedulers, misfit
 from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 Source = Literal["embedded", "file", "hub", "folder"]
@@ -43,6 +43,9 @@ class ModelEntry(Record):
     guidance_scale: Guidance
     strength: Strength
     scheduler: Scheduler
+    schedulers: tuple[Scheduler, ...] | None = Field(
+        None, min_length=1, description="those that a request may name; absent: all that a worker finds to fit"
+    )
     masked_content: MaskedContent = "original"
     size_px: int = Field(512, ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
     max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
@@ -70,14 +73,29 @@ class ModelEntry(Record):
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
         named = [(preset.scheduler or self.scheduler, preset.num_inference_steps) for preset in self.presets.values()]
+        if unfit := set(self.schedulers or ()) - set(fitting_schedulers(self.family)):
+            raise ValueError(f"schedulers: {misfit(min(unfit), self.family, fitting_schedulers(self.family))}")
         try:
             for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
-                check_scheduler(scheduler, self.family, count)
+                check_scheduler(scheduler, self.family, count, self.schedulers)
             for preset in self.presets.values():
                 check_caching(preset.cache_interval or 1, self.family)
         except InvalidField as error:
             raise ValueError(str(error)) from None
         return self
+
+    def offered(self, found: Collection[str] | None = None) -> list[str]:
+        """The schedulers that a request may name; ``found``: those that a worker has found to fit, if one has yet."""
+        listed = fitting_schedulers(self.family, self.schedulers)
+        return [name for name in listed if found is None or name in found]
+
+    def unfit_scheduler(self, found: Collection[str]) -> str | None:
+        """Which scheduler that the entry names is not among ``found``, those that fit the model; None if all are."""
+        named: dict[str, str] = {"scheduler": self.scheduler}
+        named |= {f"schedulers.{name}": name for name in self.schedulers or ()}
+        named |= {f"presets.{name}.scheduler": preset.scheduler or "" for name, preset in self.presets.items()}
+        unfit = {field: name for field, name in named.items() if name and name not in found}
+        return next((f"{field}: {misfit(name, self.family, found)}" for field, name in unfit.items()), None)
 
     def preset(self, name: str) -> Preset:
         """Return the preset called ``name``. Raises InvalidField, which lists the known names."""

@@ -287,6 +287,22 @@ class BadLora(JobFailure):
     retryable = False
 
 
+class UnfitScheduler(JobFailure):
+    """The job's noise scheduler ruins its model's pictures, which only the worker that loaded the model could tell."""
+
+    code = "unfit_scheduler"
+    title = "The noise scheduler does not fit the model"
+    retryable = False
+
+
+class NotFinite(JobFailure):
+    """The job's latents or pixels are infinite or no numbers."""
+
+    code = "not_finite"
+    title = "The picture's values are not finite"
+    retryable = False
+
+
 class BadModel(InfillError):
     """The parts of a model do not fit together; raised when it is loaded."""
 

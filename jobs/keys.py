@@ -58,6 +58,11 @@ def widths(source: str) -> str:
     return f"infill:widths:{source}"
 
 
+def schedulers(source: str) -> str:
+    """The noise schedulers that fit a model from ``source``, as JSON; written by the workers that have it loaded."""
+    return f"infill:schedulers:{source}"
+
+
 def pace(worker_name: str) -> str:
     """How fast a living worker is, as JSON (``jobs/pace.py``); expires with its lease."""
     return f"infill:pace:{worker_name}"

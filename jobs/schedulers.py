@@ -1,5 +1,6 @@
 """The noise schedulers that can be asked for by name, and which families each of them fits."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from jobs.errors import InvalidField
@@ -87,18 +88,34 @@ def network_calls(name: str, steps: int, strength: float) -> int:
     return scheduler.order * run - (scheduler.order - 1)
 
 
-def check_scheduler(name: str, family: Family, steps: int) -> None:
-    """Raise InvalidField if there is no such scheduler, or if it does not fit the family or the number of steps."""
+def fitting_schedulers(family: Family, known: Collection[str] | None = None) -> list[str]:
+    """Names of the schedulers that follow a family's law; of these those in ``known``, where a model's are known."""
+    return [
+        name
+        for name, scheduler in SCHEDULERS.items()
+        if family in scheduler.families and (known is None or name in known)
+    ]
+
+
+def check_scheduler(name: str, family: Family, steps: int, known: Collection[str] | None = None) -> None:
+    """Raise InvalidField if there is no such scheduler, or if it does not fit the model or the number of steps.
+
+    ``known``: names of those that fit the model's noise levels, as far as they are known.
+    """
     scheduler = SCHEDULERS.get(name)
     if scheduler is None:
         raise InvalidField(f"scheduler: there is no {name!r}. Known schedulers: {', '.join(SCHEDULERS)}.")
-    if family not in scheduler.families:
-        fitting = [other for other, entry in SCHEDULERS.items() if family in entry.families]
-        raise InvalidField(
-            f"scheduler: {name!r} does not fit the model, which is of family {family!r}. Those that do: "
-            f"{', '.join(fitting)}."
-        )
+    fitting = fitting_schedulers(family, known)
+    if name not in fitting:
+        raise InvalidField(f"scheduler: {misfit(name, family, fitting)}")
     if not scheduler.min_steps <= steps <= scheduler.max_steps:
         raise InvalidField(
             f"num_inference_steps: {name!r} takes {scheduler.min_steps} to {scheduler.max_steps} steps, not {steps}."
         )
+
+
+def misfit(name: str, family: Family, fitting: Collection[str]) -> str:
+    """A sentence: why a model does not take the scheduler ``name``, and which it takes."""
+    follows = family in SCHEDULERS[name].families
+    why = "whose noise levels it cannot follow" if follows else f"which is of family {family!r}"
+    return f"{name!r} does not fit the model, {why}. Those that do: {', '.join(fitting) or 'none'}."

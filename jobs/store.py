@@ -5,7 +5,7 @@ a running job, its cancel flag, and which workers live.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import TypeAdapter
@@ -18,6 +18,7 @@ from jobs.schema import WorkerPresence
 from jobs.settings import QueueSettings
 
 WIDTHS = TypeAdapter(dict[str, Width])
+NAMES = TypeAdapter(list[str])
 
 DRAIN_SAMPLE = 64
 """How many ended jobs the measured drain rate looks back on."""
@@ -133,23 +134,33 @@ class Store:
             self.connection.srem(keys.WORKERS, *silent)
         return [WorkerPresence.model_validate_json(raw) for raw in found if raw is not None]
 
-    # ---- what adapters must fit
+    # ---- what is known of models since a worker has loaded them; ``source`` is the catalog's
 
     def put_widths(self, source: str, widths: Mapping[str, Width]) -> None:
-        """Make known how wide the layers of a loaded model are; ``source`` is the catalog's."""
+        """Make known how wide the layers of a loaded model are: adapters must fit them."""
         self.connection.set(keys.widths(source), WIDTHS.dump_json(dict(widths)), ex=self.settings.record_ttl_s)
 
-    def keep_widths(self, sources: Iterable[str]) -> None:
+    def put_schedulers(self, source: str, names: Iterable[str]) -> None:
+        """Make known which noise schedulers fit a loaded model."""
+        self.connection.set(keys.schedulers(source), NAMES.dump_json(list(names)), ex=self.settings.record_ttl_s)
+
+    def keep_known(self, sources: Iterable[str]) -> None:
         """Lengthen the lifetime of what is known of these sources."""
         with self.connection.pipeline(transaction=False) as pipeline:
             for source in sources:
                 pipeline.expire(keys.widths(source), self.settings.record_ttl_s)
+                pipeline.expire(keys.schedulers(source), self.settings.record_ttl_s)
             pipeline.execute()
 
     def widths(self, source: str) -> dict[str, Width] | None:
         """As put; None while no worker has loaded a model from ``source``."""
         raw = cast("bytes | None", self.connection.get(keys.widths(source)))
         return WIDTHS.validate_json(raw) if raw else None
+
+    def schedulers(self, sources: Sequence[str]) -> dict[str, list[str]]:
+        """As put, by source; a source that no worker has loaded a model from is left out."""
+        found = cast("list[bytes | None]", self.connection.mget([keys.schedulers(source) for source in sources]))
+        return {source: NAMES.validate_json(raw) for source, raw in zip(sources, found, strict=True) if raw}
 
     # ---- room
 

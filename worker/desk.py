@@ -97,10 +97,15 @@ class Desk:
         return self.session.rates.pace(self.settings.seats, tasks)
 
     def tell_widths(self) -> None:
-        """Make known what adapters must fit, for models that have been loaded since; on the engine's thread."""
+        """Make known what adapters must fit and which schedulers do, for models that have been loaded since.
+
+        On the engine's thread.
+        """
         engine = self.session.engine
         for name in engine.models.keys() - self._widths_told:
-            self.store.put_widths(self.catalog.model(name).source, engine.adapters.widths(engine.models[name]))
+            source, family = self.catalog.model(name).source, engine.models[name]
+            self.store.put_widths(source, engine.adapters.widths(family))
+            self.store.put_schedulers(source, family.schedulers)
             self._widths_told.add(name)
         self.metrics.adapter_bytes.set(engine.adapters.size_bytes)
 
@@ -137,7 +142,7 @@ class Desk:
         pace = self._pace(self.session.tasks)
         self.store.announce(presence, self.settings.lease_s, pace)
         self.metrics.slowness.set(pace.slowness)
-        self.store.keep_widths([self.catalog.model(name).source for name in list(self._widths_told)])
+        self.store.keep_known([self.catalog.model(name).source for name in list(self._widths_told)])
         self.metrics.seats_taken.set(len(job_ids))
 
     def withdraw(self) -> None:

@@ -34,12 +34,15 @@ class Encodings:
     def recall(self, key: Hashable, encode: Callable[[], T]) -> T:
         """What ``encode`` returned for this key, or returns now: nested mappings and tuples of tensors.
 
-        Nobody may change the tensors in place. ``key`` holds all that they depend on.
+        Nobody may change the tensors in place. ``key`` holds all that they depend on. What is not finite is not kept:
+        the next request makes it anew, and has it whole if an overflow was not the picture's own.
         """
         if key in self._kept:
             self._kept.move_to_end(key)
             return cast("T", self._kept[key][0])
         made = encode()
+        if not all(tensor.isfinite().all() for tensor in _tensors(made)):
+            return made
         self._kept[key] = made, storage_bytes(made)
         self.size_bytes += self._kept[key][1]
         if not self._sharing:
@@ -67,17 +70,18 @@ class Encodings:
 
 def storage_bytes(encoded: object) -> int:
     """Bytes of memory that tensors hold, each piece once: of a view, all that it keeps from being freed."""
-    return sum({piece.data_ptr(): piece.nbytes() for piece in _storages(encoded)}.values())
+    storages = [tensor.untyped_storage() for tensor in _tensors(encoded)]
+    return sum({piece.data_ptr(): piece.nbytes() for piece in storages}.values())
 
 
-def _storages(encoded: object) -> Iterable[torch.UntypedStorage]:
+def _tensors(encoded: object) -> Iterable[torch.Tensor]:
     if isinstance(encoded, torch.Tensor):
-        yield encoded.untyped_storage()
+        yield encoded
     elif isinstance(encoded, Mapping):
-        yield from _storages(tuple(encoded.values()))
+        yield from _tensors(tuple(encoded.values()))
     elif isinstance(encoded, tuple):
         for part in encoded:
-            yield from _storages(part)
+            yield from _tensors(part)
 
 
 def digest(pixels: NDArray[Any]) -> bytes:

@@ -101,9 +101,12 @@ class LoadedFiles:
             torch.cuda.empty_cache()
         try:
             bring(self.pipeline, self.device, self.offload)
-            return FAMILIES[self.entry.family](self.name, self.pipeline, self.encoding_budget_bytes)
+            family = FAMILIES[self.entry.family](self.name, self.pipeline, self.encoding_budget_bytes)
         except torch.OutOfMemoryError as error:
             raise DeviceFull(str(error)) from error
+        if unfit := self.entry.unfit_scheduler(family.schedulers):
+            raise BadModel(f"Model {self.name!r}: {unfit}")
+        return family
 
 
 def networks(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:

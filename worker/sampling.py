@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -20,6 +21,8 @@ from diffusers import (
     SchedulerMixin,
     UniPCMultistepScheduler,
 )
+
+from jobs.errors import UnfitScheduler
 
 CLASSES: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {}),
@@ -44,10 +47,14 @@ def new_scheduler(name: str, loaded: SchedulerMixin, seed: int) -> SchedulerMixi
 
     The loaded one is deep-copied where it is of the class asked for: ``from_config(config)`` drops what diffusers'
     pipelines fix up in the config after loading. ``seed`` is for DPM++ SDE, which draws its Brownian motion by itself.
+    Of a class that does not clip, none is made that does: DDIM and DDPM clip by default, to the range of pixels.
     """
     scheduler_class, overrides = CLASSES[name]
-    same = type(loaded) is scheduler_class and not overrides
-    scheduler = copy.deepcopy(loaded) if same else scheduler_class.from_config(loaded.config, **overrides)
+    if type(loaded) is scheduler_class and not overrides:
+        scheduler = copy.deepcopy(loaded)
+    else:
+        clips = accepted(scheduler_class.__init__, {"clip_sample": loaded.config.get("clip_sample", False)})
+        scheduler = scheduler_class.from_config(loaded.config, **clips, **overrides)
     if hasattr(scheduler, "noise_sampler_seed"):
         scheduler.noise_sampler_seed = seed
     return scheduler
@@ -60,8 +67,18 @@ def begin(scheduler: SchedulerMixin, schedule: Mapping[str, Any], skipped: int, 
 
     Returns:
         The timesteps that will be run, (N,).
+
+    Raises:
+        UnfitScheduler: the schedule of so many steps has noise levels that are no numbers; looked for on a CPU only,
+            where nothing is waited for.
     """
-    scheduler.set_timesteps(**accepted(scheduler.set_timesteps, schedule), device=device)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what comes of it is looked for below
+        scheduler.set_timesteps(**accepted(scheduler.set_timesteps, schedule), device=device)
+    _drop_surplus(scheduler, schedule["num_inference_steps"])
+    for levels in (scheduler.timesteps, getattr(scheduler, "sigmas", scheduler.timesteps)):
+        if levels.device.type == "cpu" and not levels.isfinite().all():
+            steps = schedule["num_inference_steps"]
+            raise UnfitScheduler(f"num_inference_steps: in {steps} the model's noise levels cannot be laid out.")
     first = skipped * scheduler.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
@@ -69,9 +86,28 @@ def begin(scheduler: SchedulerMixin, schedule: Mapping[str, Any], skipped: int, 
     return timesteps
 
 
+def _drop_surplus(scheduler: SchedulerMixin, steps: int) -> None:
+    """Leave out the step at timestep -1 that diffusers' "trailing" spacing adds to some numbers of steps.
+
+    ``arange(1000, 0, -1000 / 61)`` has 62 elements, by rounding. DDIM and DDPM take the noise level of the last one
+    from the wrong end of their table.
+    """
+    surplus = len(scheduler.timesteps) - (scheduler.order * (steps - 1) + 1)
+    if surplus > 0:
+        scheduler.timesteps = scheduler.timesteps[:-surplus]
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = torch.cat([scheduler.sigmas[: -1 - surplus], scheduler.sigmas[-1:]])
+
+
 def pure_noise(scheduler: SchedulerMixin, noise: torch.Tensor) -> torch.Tensor:
-    """Latents to start from at full strength. A flow starts from the noise itself."""
-    return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    """Noise alone as the latents of the step that the scheduler begins with. A flow starts from the noise itself.
+
+    Some schedulers keep latents at a scale that shrinks from step to step: begun later, theirs is not the first one's.
+    """
+    first = getattr(scheduler, "begin_index", None) or 0
+    if first == 0:
+        return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    return noise / network_scaled(scheduler, torch.ones_like(noise), scheduler.timesteps[first])
 
 
 def noised(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:

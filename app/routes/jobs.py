@@ -65,6 +65,7 @@ def cancel(job_id: str, service: ServiceDep) -> Response:
             "crashed",
             "deadline_exceeded",
             "out_of_memory",
+            "not_finite",
             "store_unavailable",
         ),
     },

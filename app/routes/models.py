@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app.examples import problems
+from app.schedulers import offered_schedulers
 from app.service import ServiceDep
 from jobs.catalog import Catalog, Preset, workers_by_model
 from jobs.schema import Record, WorkerPresence
@@ -20,6 +21,9 @@ class ModelView(Record):
     guidance_scale: float
     strength: float
     scheduler: str
+    schedulers: list[str] = Field(
+        description="Noise schedulers that a request can name: those that fit its noise levels, as far as is known."
+    )
     masked_content: str
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
@@ -42,14 +46,16 @@ OPERATORS_OWN = {"source", "revision", "config", "dtype", "pinned"}
 def models(service: ServiceDep) -> ModelsView:
     """Each model with the defaults, limits and presets of a request that names it, and where it is loaded."""
     workers = service.queue.store.workers()
-    return ModelsView(models=[_view(name, service.catalog, workers) for name in service.catalog.models])
+    offered = offered_schedulers(service)
+    return ModelsView(models=[_view(name, service.catalog, workers, offered[name]) for name in service.catalog.models])
 
 
-def _view(name: str, catalog: Catalog, workers: list[WorkerPresence]) -> ModelView:
+def _view(name: str, catalog: Catalog, workers: list[WorkerPresence], schedulers: list[str]) -> ModelView:
     return ModelView(
         name=name,
         default=name == catalog.default,
         workers=workers_by_model(catalog, workers)[name],
         loaded_by=[worker.name for worker in workers if name in worker.loaded],
-        **catalog.models[name].model_dump(exclude=OPERATORS_OWN),
+        schedulers=schedulers,
+        **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

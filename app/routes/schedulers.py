@@ -23,7 +23,7 @@ class SchedulersView(Record):
 
 @router.get("", summary="List the noise schedulers")
 def schedulers() -> SchedulersView:
-    """The noise schedulers. A model takes those that fit its family."""
+    """The noise schedulers. A model takes those of its family that fit its noise levels: `/v1/models` lists them."""
     return SchedulersView(schedulers=[_view(name, scheduler) for name, scheduler in SCHEDULERS.items()])
 
 

@@ -43,7 +43,11 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown preset": ({"preset": "slow"}, "invalid_field", "Known presets: fast"),
     "scheduler for flows": ({"scheduler": "flow_euler"}, "invalid_field", "of family 'sd'. Those that do: ddim, "),
     "too many steps for it": ({"scheduler": "lcm", "num_inference_steps": "60"}, "invalid_field", "takes 1 to 50"),
-    "too few steps for it": ({"scheduler": "dpmpp_sde", "num_inference_steps": "1"}, "invalid_field", "takes 2 to 200"),
+    "scheduler that ruins the model's pictures": (
+        {"scheduler": "heun"},
+        "invalid_field",
+        "noise levels it cannot follow",
+    ),
     "unknown scheduler": ({"scheduler": "magic"}, "invalid_field", "Known schedulers: ddim"),
 }
 

@@ -135,7 +135,7 @@ def test_n_images_have_n_seeds_and_differ(client: httpx.Client) -> None:
         {"strength": 0.5, "masked_content": "fill"},
         {"strength": 0.5, "masked_content": "noise"},
         {"prompt": "red", "guidance_scale": 3, "scheduler": "euler"},
-        {"scheduler": "dpmpp_2m_karras"},
+        {"scheduler": "dpmpp_2m"},
         {"scheduler": "unipc"},
         {"scheduler": "euler_a"},
         {"scheduler": "ddpm"},

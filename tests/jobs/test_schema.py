@@ -122,6 +122,26 @@ def test_a_catalog_whose_scheduler_does_not_fit_the_family_is_refused(preset: di
         ModelEntry.model_validate({**settled, **preset, "family": "flux", "scheduler": scheduler})
 
 
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"schedulers": ["ddim", "flow_euler"]}, "schedulers: 'flow_euler' does not fit the model, which is of family"),
+        ({"schedulers": ["euler"]}, "scheduler: 'ddim' does not fit the model"),
+        ({"schedulers": ["ddim", "magic"]}, "Input should be 'ddim', "),
+        ({"schedulers": []}, "at least 1 item"),
+        (
+            {"schedulers": ["ddim"], "presets": {"fast": {"num_inference_steps": 4, "scheduler": "lcm"}}},
+            "scheduler: 'lcm' does not fit the model, whose noise levels it cannot follow. Those that do: ddim.",
+        ),
+    ],
+    ids=str,
+)
+def test_a_list_of_schedulers_that_does_not_fit_the_entry_is_refused(fields: dict[str, Any], fault: str) -> None:
+    plain = {"family": "sd", "source": "/models/x", "num_inference_steps": 20, "guidance_scale": 1, "strength": 1}
+    with pytest.raises(ValidationError, match=re.escape(fault)):
+        ModelEntry.model_validate({**plain, "scheduler": "ddim", **fields})
+
+
 def test_every_error_has_a_code_a_title_and_a_sentence_about_itself() -> None:
     found = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, InfillError)]
     assert len(found) > 20

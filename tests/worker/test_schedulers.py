@@ -108,6 +108,16 @@ def test_a_scheduler_that_draws_noise_draws_it_from_each_images_own_seed(schedul
     assert all(torch.equal(one.latents, other.latents) for one, other in zip(together, again, strict=True))
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.2])
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_masked_content_that_is_noise_is_noise_of_unit_variance_to_the_network(name: str, strength: float) -> None:
+    """Whatever scale the scheduler keeps latents at, and whichever step it begins with."""
+    wanted = parameters(name, strength).model_copy(update={"masked_content": "noise"})
+    (state,) = tiny.model("sd", "concat").prepare(canvas(), wanted, no_clock)
+    hole = (state.mask > 0).expand_as(state.latents)
+    assert difference(state.scaled_latents()[hole], state.noise[hole]) < 0.01
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("name", DIFFUSION)
 def test_a_network_that_predicts_velocity_equals_diffusers_too(name: str, strength: float) -> None:

@@ -59,6 +59,11 @@ class Family(Protocol):
     latent_factor: int
     """Pixels that one latent cell spans."""
 
+    @property
+    def schedulers(self) -> Sequence[str]:
+        """Names of the noise schedulers that fit the model (``worker.noise_laws``)."""
+        ...
+
     def prepare(
         self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
     ) -> list[DenoiseState]:

@@ -6,13 +6,14 @@ which diffusers' inpaint pipelines do it, also the order in which they draw rand
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from jobs.errors import BadModel, NoSurroundings
+from jobs.errors import BadModel, NoSurroundings, UnfitScheduler
 from jobs.schedulers import skipped_steps
 from jobs.schema import InpaintParameters
 from worker import masks, sampling
@@ -21,6 +22,7 @@ from worker.families.base import Canvas, Clock, Pixels
 from worker.families.denoising_network import DenoisingNetwork
 from worker.families.latent_space import LatentSpace
 from worker.modes import mode_for
+from worker.noise_laws import fitting
 from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
 from worker.stepping import step_each
 from worker.tables import Table, tabulate
@@ -101,11 +103,21 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
 
     # ---- the same for all
 
+    @cached_property
+    def schedulers(self) -> tuple[str, ...]:
+        """Names of the noise schedulers that fit the model; it takes a fraction of a second to find them."""
+        return fitting("flow" if self.flow else "diffusion", self.pipeline.scheduler, self.schedule)
+
     @torch.inference_mode()
     def prepare(
         self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
     ) -> list[DenoiseState]:
         self._check_surroundings(canvas, parameters)
+        if parameters.scheduler not in self.schedulers:
+            raise UnfitScheduler(
+                f"scheduler: {parameters.scheduler!r} cannot follow the noise levels of model {self.name!r}. "
+                f"Those that can: {', '.join(self.schedulers)}."
+            )
         clock("text_encode")
         asked = (parameters.prompt, parameters.negative_prompt, parameters.guidance_scale)
         prompts = self.encodings.recall(
@@ -241,7 +253,7 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
-        image = self.decode(torch.cat([state.painted for state in states])).float()  # (rows, 3, H, W)
+        image = self.decode_finite(torch.cat([state.painted for state in states])).float()  # (rows, 3, H, W)
         residues = [state.residue for state in states if state.residue is not None]
         if residues:
             image = image + torch.cat(residues)

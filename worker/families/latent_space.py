@@ -6,16 +6,31 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 
+from jobs.errors import NotFinite
 from worker.encodings import Encodings
 from worker.families.base import Canvas, Pixels
 
 Shown = Literal["image", "filled", "masked"]
 """A canvas's pictures that are encoded."""
 
+LATENTS_NOT_FINITE = (
+    "The picture of model {name!r} has come out as infinite or no numbers. Try it without adapters, or with smaller "
+    "scales of theirs and of the guidance. If that does not help, {cure}."
+)
+CURES = {
+    torch.float16: 'the model overflows in float16: give it dtype = "bfloat16" or "float32" in the catalog',
+    torch.bfloat16: 'try the model with dtype = "float32" in the catalog',
+}
+PIXELS_NOT_FINITE = (
+    "The VAE of model {name!r} makes infinite or no numbers of a finite picture, in float32 too: its weights are "
+    "damaged or of another model. Give the model another VAE."
+)
+
 
 class LatentSpace:
     """What every family does with its VAE; one whose VAE is of another kind says so in its own file."""
 
+    name: str
     vae: Any
     device: torch.device
     dtype: torch.dtype
@@ -46,6 +61,40 @@ class LatentSpace:
         unscaled = latents / self.vae.config.scaling_factor + (self.vae.config.get("shift_factor") or 0)
         return torch.as_tensor(self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0])
 
+    def decode_finite(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode; in float32 where a VAE of half precision overflows.
+
+        Nothing is waited for but the decoding itself: whether the latents are finite is read after it.
+
+        Raises:
+            NotFinite: the latents are not, or the pixels are not even then.
+        """
+        given = latents.isfinite().all()
+        decoded = self.decode(latents)
+        if (given & decoded.isfinite().all()).item():
+            return decoded
+        if not given.item():
+            cure = CURES.get(self.dtype, "the model's weights are damaged")
+            raise NotFinite(LATENTS_NOT_FINITE.format(name=self.name, cure=cure))
+        if self.vae.dtype != torch.float32:
+            decoded = self._decode_in_float32(latents)
+            if decoded.isfinite().all().item():
+                return decoded
+        raise NotFinite(PIXELS_NOT_FINITE.format(name=self.name))
+
+    def _decode_in_float32(self, latents: torch.Tensor) -> torch.Tensor:
+        """The VAE's weights in float32 for one call: from half precision and back, they lose nothing."""
+        dtype = self.vae.dtype
+        self._cast_vae(torch.float32)
+        try:
+            return self.decode(latents)
+        finally:
+            self._cast_vae(dtype)
+
+    def _cast_vae(self, dtype: torch.dtype) -> None:
+        with torch.inference_mode(False):  # weights cast inside could never again be used outside
+            self.vae.to(dtype)
+
     def encode(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """(1, 3, H, W), -1 to 1, to latents of about unit variance, (1, C, h, w)."""
         return self._drawn(self.moments(image), generator)
@@ -67,7 +116,7 @@ class LatentSpace:
         """What a canvas's picture loses when its likeliest latents are decoded, (1, 3, H, W)."""
         return self.encodings.recall(
             ("lost", shown, *canvas.digests),
-            lambda: self._picture(shown, canvas) - self.decode(self._settled(shown, canvas)).float(),
+            lambda: self._picture(shown, canvas) - self.decode_finite(self._settled(shown, canvas)).float(),
         )
 
     def _drawn(self, moments: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
