@@ -70,6 +70,8 @@ def view_job(queue: JobQueue, job_id: str) -> JobView:
     status = STATUS.get(job.get_status(refresh=False), JobStatus.QUEUED)
     report = job_report(job) if status is JobStatus.SUCCEEDED else None
     progress = queue.store.progress(job_id)
+    if status is JobStatus.RUNNING and progress.get("loading"):
+        status = JobStatus.LOADING
     waits = status is JobStatus.QUEUED
     eta_ms = queue.outlook.eta_ms(job_id) if waits else progress.get("eta_ms")
     return JobView(

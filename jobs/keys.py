@@ -39,7 +39,7 @@ def result(job_id: str, index: int) -> str:
 
 
 def progress(job_id: str) -> str:
-    """Hash: attempt, step, steps, eta_ms."""
+    """Hash: attempt, step, steps, eta_ms, loading."""
     return f"infill:{job_id}:progress"
 
 

@@ -54,7 +54,7 @@ class Outlook:
     def eta_ms(self, job_id: str) -> float | None:
         """Predicted time until a waiting job ends. None if it does not wait, or if too little is known.
 
-        Too little: no living worker has run its model, or that of a job ahead of it.
+        Too little: no living worker has run its model, or that of a job ahead of it; or all of them load a model.
         """
         prospect = self._prospect(job_id)
         if job_id not in prospect.spans:
@@ -91,7 +91,7 @@ class Outlook:
         asked = [keys.pace(name.decode()) for name in cast("set[bytes]", names)]
         asked += [keys.work(job_id) for job_id in job_ids]
         found = cast("list[bytes | None]", self.connection.mget(asked)) if asked else []
-        workers = [pace for raw in found[: len(names)] if (pace := _pace(raw))]
+        workers = [pace for raw in found[: len(names)] if (pace := WorkerPace.read(raw))]
         works = found[len(names) :]
         costs = {raw: _cost(raw, workers) for raw in set(works)}  # most requests are alike
         return _prospect(job_ids, [costs[raw] for raw in works], workers)
@@ -99,22 +99,16 @@ class Outlook:
 
 def _prospect(job_ids: Sequence[str], costs: Sequence[Cost | None], workers: Sequence[WorkerPace]) -> Prospect:
     known = [cost for cost in takewhile(lambda cost: cost is not None, costs) if cost is not None]
-    running = [cost.times(worker.slowness) for worker in workers for cost in worker.left]
-    spans = forecast(running, known, sum(worker.seats for worker in workers), len(workers)) if known else []
+    serving = [worker for worker in workers if not worker.loading]  # nobody knows how long a load takes
+    running = [cost.times(worker.slowness) for worker in serving for cost in worker.left]
+    seats = sum(worker.seats for worker in serving)
+    spans = forecast(running, known, seats, len(serving)) if known and serving else []
     return Prospect(
         job_ids=job_ids,
         spans=dict(zip(job_ids, spans, strict=False)),
         cost_s=sum(cost.share_s for cost in known) if len(known) == len(costs) else None,
         at=time.monotonic(),
     )
-
-
-def _pace(raw: bytes | None) -> WorkerPace | None:
-    """None for a worker that is gone, or of a version that says it otherwise."""
-    try:
-        return WorkerPace.model_validate_json(raw) if raw else None
-    except ValidationError:
-        return None
 
 
 def _cost(raw: bytes | None, workers: Sequence[WorkerPace]) -> Cost | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 STEEPEST = 2.0
 """No cost grows faster than with the square of the area: that is attention's."""
@@ -49,6 +49,15 @@ class WorkerPace(Published):
     slowness: float = Field(1.0, gt=0, description="Time its work has taken lately, over the time that was predicted.")
     models: dict[str, list[Pace]] = Field(description="The paces of each model that it has measured.")
     left: list[Cost] = Field(description="What is left of each job in its seats, before slowness.")
+    loading: list[str] = Field([], description="Models that jobs in its seats wait for: it loads them now.")
+
+    @classmethod
+    def read(cls, raw: bytes | None) -> "WorkerPace | None":
+        """None for a worker that is gone, or of a version that says it otherwise."""
+        try:
+            return cls.model_validate_json(raw) if raw else None
+        except ValidationError:
+            return None
 
     def __contains__(self, model: str) -> bool:
         return bool(self.models.get(model))

@@ -114,6 +114,7 @@ class InpaintParameters(Common):
 
 class JobStatus(StrEnum):
     QUEUED = "queued"
+    LOADING = "loading"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -183,13 +184,16 @@ class ImageInfo(Record):
 class Timings(Record):
     """Where the time went, in milliseconds; the parts follow one another and add up to ``total``.
 
-    ``wait`` is the time the job stood ready while the worker was busy with its batch mates' encoding or decoding.
+    ``load`` is the time in which it could not go on because its worker loaded a model, its own or another job's.
+    ``wait`` is the time the job stood ready while the worker was busy with its batch mates' encoding or decoding, or
+    did not reach Redis.
     """
 
     queue: float
     fetch: float
     decode: float
     crop: float
+    load: float = 0.0  # workers of an older version do not tell it apart
     text_encode: float
     vae_encode: float
     denoise: float

@@ -59,9 +59,15 @@ class Store:
 
     # ---- progress; every writer is a step boundary's pipeline
 
-    def write_progress(self, pipeline: Any, job_id: str, **fields: float) -> None:
-        """Queue a progress update (attempt, step, steps, eta_ms) and its notification on ``pipeline``."""
-        pipeline.hset(keys.progress(job_id), mapping=fields)
+    def write_progress(self, pipeline: Any, job_id: str, **fields: float | None) -> None:
+        """Queue a progress update and its notification on ``pipeline``. A field that is None is not known any more.
+
+        Fields: attempt, step, steps, eta_ms; loading is 1 while the job waits for its worker to load a model.
+        """
+        known = {name: value for name, value in fields.items() if value is not None}
+        pipeline.hset(keys.progress(job_id), mapping=known)
+        if unknown := fields.keys() - known.keys():
+            pipeline.hdel(keys.progress(job_id), *unknown)
         pipeline.expire(keys.progress(job_id), self.settings.record_ttl_s)
         pipeline.publish(keys.CHANGES, job_id)
 
@@ -116,6 +122,14 @@ class Store:
         It is no part of the presence, which readers of an earlier version would then refuse.
         """
         pipeline.set(keys.pace(worker_name), pace.model_dump_json(), ex=lease_s)
+
+    def paces(self, worker_names: Sequence[str]) -> dict[str, WorkerPace]:
+        """The paces of those workers that make theirs known in a way that this version can read."""
+        if not worker_names:
+            return {}
+        found = cast("list[bytes | None]", self.connection.mget([keys.pace(name) for name in worker_names]))
+        read = {name: WorkerPace.read(raw) for name, raw in zip(worker_names, found, strict=True)}
+        return {name: pace for name, pace in read.items() if pace}
 
     def withdraw(self, worker_name: str) -> None:
         with self.connection.pipeline(transaction=False) as pipeline:

@@ -34,6 +34,7 @@ class Desk:
         self.metrics = WorkerMetrics()
         self._widths_told: set[str] = set()
         self._pace_told_at = 0.0
+        self._loading_told: list[str] = []
 
     def begin(self, job: Job) -> Task:
         """Start a job that RQ has just handed over. Raises JobFailure, or ValidationError for a foreign record."""
@@ -45,9 +46,10 @@ class Desk:
         queued_s = (now() - (job.enqueued_at or now())).total_seconds()
         entry, approximate = self.catalog.model(parameters.model), job.meta.get("approximate", [])
         task = Task(job.id, parameters, entry, Stopwatch(queued_s), approximate)
-        task.deadline = time.monotonic() + float(job.timeout or self.settings.job_deadline_s)
+        task.deadline_s = float(job.timeout or self.settings.job_deadline_s)
         task.stopwatch.enter("fetch")
         image, mask = self.store.inputs(job.id)
+        task.stopwatch.enter("wait")
         tasks = [*self.session.tasks, task]
         with self.store.connection.pipeline(transaction=False) as pipeline:
             self.store.write_progress(
@@ -56,7 +58,8 @@ class Desk:
                 attempt=self._attempt(job),
                 step=0,
                 steps=parameters.num_inference_steps,
-                **self._eta(task, tasks),
+                loading=0,
+                eta_ms=self._eta_ms(task, tasks),
             )
             self._tell_pace(pipeline, tasks)
             pipeline.execute()
@@ -70,31 +73,37 @@ class Desk:
 
     def publish(self, tasks: list[Task]) -> set[str]:
         """Write the progress of tasks that have moved; return the ids of jobs whose callers canceled them."""
-        moved = [task for task in tasks if task.step != task.published]
         with self.store.connection.pipeline(transaction=False) as pipeline:
-            for task in moved:
-                task.published = task.step
+            for task in tasks:
+                news = (task.step, task.loading, self.session.loads_next is not None)
+                if news == task.published:
+                    continue
+                task.published = news
                 self.store.write_progress(
-                    pipeline, task.job_id, step=task.step, steps=task.steps, **self._eta(task, tasks)
+                    pipeline,
+                    task.job_id,
+                    step=task.step,
+                    steps=task.steps,
+                    loading=int(task.loading),
+                    eta_ms=self._eta_ms(task, tasks),
                 )
-            if time.monotonic() - self._pace_told_at > PACE_S:
+            if time.monotonic() - self._pace_told_at > PACE_S or self.session.loading != self._loading_told:
                 self._tell_pace(pipeline, tasks)
             pipeline.execute()
         self.tell_widths()
         return self.store.canceled([task.job_id for task in tasks])
 
-    def _eta(self, task: Task, tasks: list[Task]) -> dict[str, float]:
-        """The field of the progress, if it can be told."""
-        eta_ms = self.session.rates.eta_ms(task, tasks)
-        return {} if eta_ms is None else {"eta_ms": eta_ms}
+    def _eta_ms(self, task: Task, tasks: list[Task]) -> float | None:
+        """None where a model is to be loaded first: how long that takes is not known."""
+        return None if task.loading or self.session.loads_next else self.session.rates.eta_ms(task, tasks)
 
     def _tell_pace(self, pipeline: Any, tasks: list[Task]) -> None:
         """What is left of the jobs here, more often than at every heartbeat: others wait for their end."""
         self.store.write_pace(pipeline, self.name, self._pace(tasks), self.settings.lease_s)
-        self._pace_told_at = time.monotonic()
+        self._pace_told_at, self._loading_told = time.monotonic(), self.session.loading
 
     def _pace(self, tasks: list[Task]) -> WorkerPace:
-        return self.session.rates.pace(self.settings.seats, tasks)
+        return self.session.rates.pace(self.settings.seats, tasks, self.session.loading)
 
     def tell_widths(self) -> None:
         """Make known what adapters must fit and which schedulers do, for models that have been loaded since.

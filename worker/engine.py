@@ -1,6 +1,6 @@
 """The one thread that steps. States join and leave between forward passes; batch mates share the network only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 import torch
 
@@ -27,7 +27,7 @@ class Engine:
         models: Mapping[str, Family],
         max_rows: int,
         adapters: Adapters | None = None,
-        paces: Mapping[str, Sequence[Pace]] | None = None,
+        paces: MutableMapping[str, Sequence[Pace]] | None = None,
     ) -> None:
         self.models = models
         self.max_rows = max_rows

@@ -1,7 +1,8 @@
 """What a model's forward pass costs by its rows, measured on this device when the model is loaded.
 
-Bounded: one image to warm up, and then about ``BUDGET_S`` in all. It runs where the load does: before a worker is
-announced or, for a model loaded later, in the same pause.
+It runs where the load does: before a worker is announced or, for a model loaded later, in the same pause. So it is
+bounded: a small canvas says first whether the model is fast enough to be measured within ``BUDGET_S``. A model that is
+not costs two small images here; the first of its jobs measures it (``worker.rates.Rates.finished``).
 """
 
 import logging
@@ -39,8 +40,26 @@ class Sweep:
         return min(seconds / rows for rows, seconds in self.pass_s.items())
 
 
+@dataclass(frozen=True)
+class Look:
+    """Seconds that an image of one step took, and its pass among them."""
+
+    area_px: int
+    image_s: float
+    pass_s: float
+
+    @property
+    def pace(self) -> Pace:
+        """Without a knee: no more than one row was run."""
+        around_s = self.image_s - self.pass_s
+        return Pace(area_px=self.area_px, pass_s=self.pass_s, row_s=self.pass_s, around_s=around_s)
+
+
 def profile(family: Family, entry: ModelEntry, max_rows: int, budget_s: float = BUDGET_S) -> list[Pace]:
     """Measure a model at its native size for half of the time, and at its largest if it can be in what is left.
+
+    A small canvas (a quarter of the side, 64 px at least) comes first: it warms up, and where it takes half of the
+    budget, the native size is not tried. Where one image of that size takes the whole budget, nothing else is.
 
     Args:
         family: the loaded model.
@@ -49,7 +68,7 @@ def profile(family: Family, entry: ModelEntry, max_rows: int, budget_s: float = 
         budget_s: how long to measure, after the warm-up.
 
     Returns:
-        One or two paces, the smaller size first; none if the model cannot be run, which its jobs will be told.
+        One or two paces, the smaller size first; none if the model is too slow or cannot be run, which its jobs see.
     """
     try:
         paces = by_cost(_paces(family, entry, max_rows, budget_s))
@@ -66,7 +85,14 @@ def profile(family: Family, entry: ModelEntry, max_rows: int, budget_s: float = 
 
 def _paces(family: Family, entry: ModelEntry, max_rows: int, budget_s: float) -> list[Pace]:
     native_px, largest_px = entry.size_px, entry.max_size_px
-    family.finish([any_state(family, entry, native_px, seed=0)])  # the first call of everything costs more
+    look = _warm_up(family, entry, budget_s / 2)
+    if look.area_px < native_px**2:
+        if look.image_s > budget_s / 2:
+            log.info("model %s: an image takes %.1f s already at %d px", family.name, look.image_s, look.area_px)
+            return []
+        look = _look(family, entry, native_px, seed=2)
+    if look.image_s > budget_s:
+        return [look.pace]
     deadline = time.perf_counter() + budget_s
     native = _pace(family, entry, native_px, max_rows, budget_s / 2)
     least_s = (largest_px / native_px) ** 2 * (native.around_s + 2 * native.pass_s)
@@ -74,6 +100,21 @@ def _paces(family: Family, entry: ModelEntry, max_rows: int, budget_s: float) ->
     if largest_px == native_px or least_s > left_s:
         return [native]
     return [native, _pace(family, entry, largest_px, max_rows, left_s)]
+
+
+def _warm_up(family: Family, entry: ModelEntry, limit_s: float) -> Look:
+    """A small image; another one if that took long, for the first call of everything costs more: on a GPU, seconds."""
+    small_px = min(entry.size_px, max(64, entry.size_px // 4 // 64 * 64))
+    first = _look(family, entry, small_px, seed=0)
+    return first if first.image_s <= limit_s else _look(family, entry, small_px, seed=1)
+
+
+def _look(family: Family, entry: ModelEntry, size_px: int, seed: int) -> Look:
+    began = time.perf_counter()
+    state = any_state(family, entry, size_px, seed)
+    pass_s = _pass_s(family, state, 1)
+    family.finish([state])
+    return Look(size_px**2, time.perf_counter() - began, pass_s)
 
 
 def by_cost(paces: list[Pace]) -> list[Pace]:

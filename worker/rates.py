@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from jobs.approximations import SHALLOW_SHARE
-from jobs.pace import Cost, WorkerPace, pace_at
+from jobs.pace import Cost, Pace, WorkerPace, pace_at
 from jobs.work import cost_of, work_on
 from worker.engine import Engine
 from worker.state import DenoiseState
@@ -55,6 +55,19 @@ class Rates:
         self._predicted_s = self._predicted_s * fade + self._expected_s
         self._taken_s = self._taken_s * fade + time.perf_counter() - self._began
 
+    def finished(self, task: Task) -> None:
+        """Take the account of a decoded job for its model's pace, where that was not measured.
+
+        A model that is too slow to be measured is taken to gain nothing from more rows.
+        """
+        if self.engine.paces.get(task.model):
+            return
+        work, spent = work_on(task.parameters, task.entry, task.area_px), task.stopwatch.spent
+        rows = task.stopwatch.images_stepped * work.rows / work.images * work.calls / task.states[0].calls
+        row_s = spent["denoise"] / rows
+        around_s = (spent["text_encode"] + spent["vae_encode"] + spent["vae_decode"]) / work.images
+        self.engine.paces[task.model] = [Pace(area_px=work.area_px, pass_s=row_s, row_s=row_s, around_s=around_s)]
+
     # ---- for others
 
     def eta_ms(self, task: Task, tasks: Sequence[Task]) -> float | None:
@@ -69,11 +82,11 @@ class Rates:
         predicted_s = self.slowness * max(left.alone_s, left.share_s * len(tasks))
         return max(task.eta_ms, round(1000 * predicted_s, 1))
 
-    def pace(self, seats: int, tasks: Iterable[Task]) -> WorkerPace:
-        """For the API. ``tasks``: those in the worker's seats."""
-        models = {name: list(paces) for name, paces in self.engine.paces.items() if paces}
+    def pace(self, seats: int, tasks: Iterable[Task], loading: Sequence[str] = ()) -> WorkerPace:
+        """For the API. ``tasks``: those in the worker's seats. ``loading``: models that some of them wait for."""
+        models = {name: list(paces) for name, paces in list(self.engine.paces.items()) if paces}
         left = [self._left(task) for task in tasks if task.model in models]
-        return WorkerPace(seats=seats, slowness=self.slowness, models=models, left=left)
+        return WorkerPace(seats=seats, slowness=self.slowness, models=models, left=left, loading=list(loading))
 
     def _left(self, task: Task) -> Cost:
         work = work_on(task.parameters, task.entry, task.area_px or task.entry.size_px**2)

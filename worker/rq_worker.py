@@ -28,6 +28,9 @@ from worker.leases import Heartbeat, Leases, Seat
 POLL_S = 1
 """How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
 
+BOUNDARY_S = 0.25
+"""A step boundary that takes longer has waited for Redis: no job's own time."""
+
 
 class BatchWorker(JobEndings):
     """One process, one device, many jobs at once.
@@ -40,13 +43,7 @@ class BatchWorker(JobEndings):
     queue_class = InpaintQueue
     log_result_lifespan = False
 
-    def __init__(
-        self,
-        queues: Any = (),
-        *args: Any,
-        desk: Desk | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, queues: Any = (), *args: Any, desk: Desk | None = None, **kwargs: Any) -> None:
         super().__init__(queues, *args, **kwargs)
         self._drain_at: float | None = None
         self._beaten_at = time.monotonic()
@@ -152,6 +149,7 @@ class BatchWorker(JobEndings):
         first: Job | None = job
         while first or self.seats:
             self.pulse.moved()
+            began = time.perf_counter()
             try:
                 if first:
                     admitted, first = first, None
@@ -163,11 +161,16 @@ class BatchWorker(JobEndings):
                 self.log.warning("Redis does not answer at a step boundary: %s", error)
                 time.sleep(0.3)
                 continue
+            finally:
+                if (took_s := time.perf_counter() - began) > BOUNDARY_S:
+                    self.session.held_up(took_s, "redis")
             self.session.turn()
         self.set_state("idle")
 
     def _boundary(self) -> None:
-        """All Redis traffic between two steps."""
+        """All Redis traffic between two steps; whose deadline has passed is seen before Redis can take long."""
+        for seat in [seat for seat in self.seats.values() if seat.task.overdue]:
+            seat.task.fail(DeadlineExceeded(f"The job ran for more than its deadline of {seat.job.timeout} s."))
         for seat in list(self.seats.values()):
             if seat.task.outcome is not None:
                 self._settle(seat)
@@ -211,7 +214,7 @@ class BatchWorker(JobEndings):
             self._fail(job, execution, failure_of(error))
 
     def _sweep(self) -> None:
-        """Progress out, cancel flags in; canceled, lost and overdue jobs leave."""
+        """Progress out, cancel flags in; canceled and lost jobs leave."""
         if not self.seats:
             return
         seats = list(self.seats.values())
@@ -221,9 +224,6 @@ class BatchWorker(JobEndings):
                 self._drop(seat)
             elif seat.job.id in canceled:
                 self._stop(seat)
-            elif time.monotonic() > seat.task.deadline and seat.task.outcome is None:
-                seat.task.fail(DeadlineExceeded(f"The job ran longer than its deadline of {seat.job.timeout} s."))
-                self._settle(seat)
 
     # ---- the process
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from worker.engine import Engine
 from worker.rates import Rates
@@ -13,6 +13,9 @@ from worker.task import Task
 
 IDLE_WAIT_S = 0.02
 """How long a turn with nothing to step waits for a codec thread."""
+
+LOAD_S = 0.001
+"""A shorter look for a model has found it on the device."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,19 @@ class Session:
         self.running: list[Task] = []
         self.closing: dict[Task, Future[Any]] = {}
         self.waiting: Waiting | None = None
+        self.loads_next: Task | None = None
         self._ready = ready or (lambda *_: True)
 
     @property
     def tasks(self) -> list[Task]:
         """All that are here; can be asked for on any thread."""
         return list(dict.fromkeys([*self.opening, *self.running, *self.closing]))
+
+    @property
+    def loading(self) -> list[str]:
+        """Models that are being loaded, or wait for room; can be asked for on any thread."""
+        waiting, loads_next = self.waiting, self.loads_next
+        return sorted({task.model for task in (loads_next, waiting and waiting.task) if task})
 
     def take(self, task: Task, image: bytes | None, mask: bytes | None) -> None:
         """Begin a task."""
@@ -59,6 +69,8 @@ class Session:
         self.closing.pop(task, None)
         if self.waiting and self.waiting.task is task:
             self.waiting = None
+        if self.loads_next is task:
+            self.loads_next = None
         if task in self.running:
             self.running.remove(task)
         self.engine.leave(task.states)
@@ -71,13 +83,10 @@ class Session:
         if not self.running:
             pending = [future for future in (*self.opening.values(), *self.closing.values()) if not future.done()]
             wait(pending, IDLE_WAIT_S, return_when=FIRST_COMPLETED)
-        self.rates.begin()
-        for task, opened in [(task, opened) for task, opened in self.opening.items() if opened.done()]:
-            if opened.exception() or self._may_start(task):
-                self.rates.begin()  # a load is no work
-                del self.opening[task]
-                self._prepare(task, opened)
-                break
+        next_task = self._next_to_start()
+        self.rates.begin()  # a load is no work
+        if next_task:
+            self._prepare(next_task, self.opening.pop(next_task))
         self._note(self.engine.step())
         if stepped_out := [task for task in self.running if task.stepped_out]:
             self._finish(stepped_out[0])
@@ -85,17 +94,41 @@ class Session:
         for task, future in _take_done(self.closing):
             task.outcome = future.exception() or future.result()  # type: ignore[assignment]
 
+    def held_up(self, seconds: float, by: Literal["load", "redis"]) -> None:
+        """No task could go on for the last ``seconds``, but on the codec threads."""
+        for task in self.tasks:
+            task.stopwatch.held_up(seconds, by)
+
+    def _next_to_start(self) -> Task | None:
+        """The first task that has been opened and may start; those that may not wait for a model to be loaded."""
+        for task, opened in list(self.opening.items()):
+            if not opened.done():
+                continue
+            if opened.exception() or self._may_start(task):
+                task.stopwatch.enter("wait")
+                return task
+            task.stopwatch.enter("load")
+        return None
+
     def _may_start(self, task: Task) -> bool:
         """Whether the task's model is on the device, or the task fails for want of it; loads it where there is room."""
         if self.waiting and task is not self.waiting.task:
             return task in self.waiting.ahead and task.model in self.engine.models
+        if not (self.waiting or task is self.loads_next or task.model in self.engine.models):
+            self.loads_next = self.loads_next or task  # in a turn: the engine's thread stands still then
+            return False
         ahead = self.waiting.ahead if self.waiting else frozenset(self.opening)
         in_use = {other.model for other in (*self.running, *ahead.intersection(self.opening))}
+        began = time.perf_counter()
         try:
             ready = self._ready(task.model, in_use)
         except Exception as error:
             task.fail(error)
             ready = True
+        if (took_s := time.perf_counter() - began) > LOAD_S:
+            self.held_up(took_s, "load")
+        if task is self.loads_next:
+            self.loads_next = None
         self.waiting = None if ready else Waiting(task, ahead)
         return ready
 
@@ -126,8 +159,10 @@ class Session:
         try:
             if error := task.failure():
                 raise error
-            self.closing[task] = self.codec.submit(task.close, task.finish())
+            pixels = task.finish()
             self.rates.prepared_or_finished(task)
+            self.rates.finished(task)
+            self.closing[task] = self.codec.submit(task.close, pixels)
         except Exception as error:
             task.fail(error)
 

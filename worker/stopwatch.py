@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from threading import Lock
+from typing import Literal
 
 from jobs.schema import Timings
 
@@ -10,6 +12,7 @@ PHASES = (
     "fetch",
     "decode",
     "crop",
+    "load",
     "text_encode",
     "vae_encode",
     "denoise",
@@ -20,9 +23,18 @@ PHASES = (
     "wait",
 )
 
+READY = ("wait", "denoise")
+"""Phases in which the engine's thread is to go on with the job: they last longer when that thread is held up."""
+
+NOT_OWN = ("queue", "fetch", "load", "store")
+"""Phases in which the job waits for a worker, a model or Redis, and does nothing of its own."""
+
 
 class Stopwatch:
-    """Exactly one phase runs at any time; ``enter`` ends one and begins the next. Times are kept in seconds."""
+    """Exactly one phase runs at any time; ``enter`` ends one and begins the next. Times are kept in seconds.
+
+    One thread at a time moves a job on; the lock is for the engine's thread, which looks while a codec thread does.
+    """
 
     def __init__(self, queued_s: float) -> None:
         """``queued_s``: seconds the job stood in the queue before this worker took it."""
@@ -30,13 +42,39 @@ class Stopwatch:
         self.spent["queue"] = max(0.0, queued_s)
         self.phase = "wait"
         self._since = time.perf_counter()
+        self._without_redis_s = 0.0
         self._steps: list[float] = []
         self._rows: list[int] = []
+        self._lock = Lock()
 
     def enter(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.spent[self.phase] += now - self._since
-        self.phase, self._since = phase, now
+        with self._lock:
+            now = time.perf_counter()
+            self.spent[self.phase] += now - self._since
+            self.phase, self._since = phase, now
+
+    def held_up(self, seconds: float, by: Literal["load", "redis"]) -> None:
+        """The engine's thread was held up for the last ``seconds``, by the load of a model or for want of Redis.
+
+        As long as the job stood ready meanwhile, that time is moved to the phase ``load``, or ``wait``; what a codec
+        thread was doing for it went on.
+        """
+        with self._lock:
+            if self.phase not in READY:
+                return
+            moved_s = min(seconds, time.perf_counter() - self._since)
+            self._since += moved_s
+            self.spent["load" if by == "load" else "wait"] += moved_s
+            if by == "redis":
+                self._without_redis_s += moved_s
+
+    @property
+    def own_s(self) -> float:
+        """Seconds that the job has run: neither in the queue, nor held up by a load of a model or for want of Redis."""
+        with self._lock:
+            now_s = 0.0 if self.phase in NOT_OWN else time.perf_counter() - self._since
+            own_s = sum(seconds for phase, seconds in self.spent.items() if phase not in NOT_OWN)
+            return own_s + now_s - self._without_redis_s
 
     def stepped(self, rows: int, step: int) -> None:
         """A forward pass of ``rows`` images, this job's among them, has ended; all of this job's are ``step`` steps on.
@@ -44,11 +82,16 @@ class Stopwatch:
         A step can take several passes: with a scheduler of second order, or with more images than fit into one.
         """
         if step > len(self._steps):
-            self._steps.append(time.perf_counter())
+            self._steps.append(self.own_s)
         self._rows.append(rows)
 
+    @property
+    def images_stepped(self) -> int:
+        """Images in all passes that this job took part in, those of other jobs among them."""
+        return sum(self._rows)
+
     def step_s(self) -> float:
-        """Median time from one step's end to the next, in seconds; 0 before the second step."""
+        """Median of the job's own time from one step's end to the next, in seconds; 0 before the second step."""
         gaps = [later - earlier for earlier, later in zip(self._steps, self._steps[1:], strict=False)]
         return statistics.median(gaps) if gaps else 0.0
 

@@ -32,8 +32,8 @@ class Task:
     entry: ModelEntry
     stopwatch: Stopwatch
     approximate: Sequence[Approximation] = ()  # what its request gives up for speed, as its caller was told
-    deadline: float = math.inf  # on the monotonic clock
-    published: int = 0  # the step last made known
+    deadline_s: float = math.inf  # of its own time
+    published: tuple[int, bool, bool] = (0, False, False)  # what ``Desk.publish`` has last made known
     area_px: int = 0  # of the canvas; 0 until it has been opened
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
@@ -165,6 +165,15 @@ class Task:
     @property
     def model(self) -> str:
         return self.parameters.model
+
+    @property
+    def loading(self) -> bool:
+        """Whether it waits for a model to be loaded, and has not begun."""
+        return self.stopwatch.phase == "load"
+
+    @property
+    def overdue(self) -> bool:
+        return self.outcome is None and self.stopwatch.own_s > self.deadline_s
 
     @property
     def seeds(self) -> list[int]:

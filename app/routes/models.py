@@ -1,5 +1,7 @@
 """``/v1/models``: what can be asked for by ``model``."""
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -7,6 +9,7 @@ from app.examples import problems
 from app.schedulers import offered_schedulers
 from app.service import ServiceDep
 from jobs.catalog import Catalog, Preset, workers_by_model
+from jobs.pace import WorkerPace
 from jobs.schema import Record, WorkerPresence
 
 router = APIRouter(prefix="/v1/models", tags=["catalog"])
@@ -33,6 +36,7 @@ class ModelView(Record):
     presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
     workers: list[str] = Field(description="Living workers that serve it, loaded or not.")
     loaded_by: list[str] = Field(description="Those of them that have it on their device now.")
+    loading_by: list[str] = Field(description="Those of them that load it now, for a job that waits for it.")
 
 
 class ModelsView(Record):
@@ -46,16 +50,24 @@ OPERATORS_OWN = {"source", "revision", "config", "dtype", "pinned"}
 def models(service: ServiceDep) -> ModelsView:
     """Each model with the defaults, limits and presets of a request that names it, and where it is loaded."""
     workers = service.queue.store.workers()
-    offered = offered_schedulers(service)
-    return ModelsView(models=[_view(name, service.catalog, workers, offered[name]) for name in service.catalog.models])
+    paces = service.queue.store.paces([worker.name for worker in workers])
+    offered, catalog = offered_schedulers(service), service.catalog
+    return ModelsView(models=[_view(name, catalog, workers, paces, offered[name]) for name in catalog.models])
 
 
-def _view(name: str, catalog: Catalog, workers: list[WorkerPresence], schedulers: list[str]) -> ModelView:
+def _view(
+    name: str,
+    catalog: Catalog,
+    workers: list[WorkerPresence],
+    paces: Mapping[str, WorkerPace],
+    schedulers: list[str],
+) -> ModelView:
     return ModelView(
         name=name,
         default=name == catalog.default,
         workers=workers_by_model(catalog, workers)[name],
         loaded_by=[worker.name for worker in workers if name in worker.loaded],
+        loading_by=[worker for worker, pace in paces.items() if name in pace.loading],
         schedulers=schedulers,
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +14,7 @@ from bench.serve.sides import AS_THE_PIPELINE, Side
 from bench.serve.workload import Case
 from bench.served import Served
 from jobs.catalog import ModelEntry
+from jobs.pace import Pace
 from jobs.schema import InpaintParameters, JobReport
 from worker.engine import Engine
 from worker.loading import Loader
@@ -57,7 +58,7 @@ class InProcess(Side):
         self.served, self.entry = served, ModelEntry.model_validate(served.entry())
         family = Loader(settings).load(served.name, self.entry)
         self._seats = settings.seats
-        paces = {served.name: profile(family, self.entry, 2 * settings.max_rows)}
+        paces: dict[str, Sequence[Pace]] = {served.name: profile(family, self.entry, 2 * settings.max_rows)}
         engine = Engine({served.name: family}, settings.max_rows, paces=paces)
         self._session = Session(engine, settings.codec_threads)
         self._arrived: queue.Queue[Asked] = queue.Queue()

@@ -55,7 +55,7 @@ class Settler:
         self.step(job_id, 0, attempt=1)
         return job
 
-    def step(self, job_id: str, step: int, **fields: float) -> None:
+    def step(self, job_id: str, step: int, **fields: float | None) -> None:
         with self.queue.connection.pipeline() as pipeline:
             self.queue.store.write_progress(pipeline, job_id, step=step, **fields)
             pipeline.execute()

@@ -43,6 +43,35 @@ async def test_a_running_job_shows_its_progress(client: httpx.AsyncClient, settl
     assert job["started_at"] is not None and job["ended_at"] is None
 
 
+async def test_a_job_whose_worker_loads_its_model_is_loading_and_has_no_eta(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    job_id = await submitted(client)
+    settler.start(job_id)
+    settler.step(job_id, 0, steps=20, eta_ms=650.5, loading=0)
+    settler.step(job_id, 0, loading=1, eta_ms=None)
+    job = await look(client, job_id)
+    assert (job["status"], job["progress"]) == ("loading", {"step": 0, "steps": 20, "eta_ms": None})
+    assert job["queue_position"] is None and job["ended_at"] is None
+    assert_problem(await client.get(f"/v1/jobs/{job_id}/images/0"), 409, "job_not_finished")
+    assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 202
+    settler.step(job_id, 1, loading=0, eta_ms=500)
+    job = await look(client, job_id)
+    assert (job["status"], job["progress"]) == ("running", {"step": 1, "steps": 20, "eta_ms": 500})
+
+
+async def test_a_job_that_is_queued_again_or_has_ended_is_not_loading(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    job_id = await submitted(client)
+    settler.step(job_id, 0, loading=1)  # of a worker that handed it back
+    assert (await look(client, job_id))["status"] == "queued"
+    settler.start(job_id)
+    settler.step(job_id, 0, loading=1)
+    settler.fail(job_id, JobProblem(code="model_unavailable", message="It cannot be loaded."))
+    assert (await look(client, job_id))["status"] == "failed"
+
+
 async def test_a_succeeded_job_shows_images_timings_and_the_effective_mask(
     client: httpx.AsyncClient, settler: Settler
 ) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from app.settings import ApiSettings
+from jobs.pace import WorkerPace
 from jobs.schema import WorkerPresence
 from tests.app.conftest import serve, submit
 from tests.app.settling import Settler
@@ -87,6 +88,18 @@ async def test_a_model_that_a_worker_serves_is_not_yet_one_that_it_has_loaded(
     settler.queue.store.announce(WORKER.model_copy(update={"loaded": []}), lease_s=10)
     (pocket,) = (await client.get("/v1/models")).json()["models"]
     assert (pocket["workers"], pocket["loaded_by"]) == (["w1"], [])
+
+
+async def test_a_model_that_a_worker_loads_for_a_job_names_that_worker(
+    client: httpx.AsyncClient, settler: Settler
+) -> None:
+    store = settler.queue.store
+    pace = WorkerPace(seats=4, models={}, left=[], loading=["pocket"])
+    store.announce(WORKER.model_copy(update={"loaded": []}), lease_s=10, pace=pace)
+    store.announce(WORKER.model_copy(update={"name": "w2"}), lease_s=10, pace=WorkerPace(seats=4, models={}, left=[]))
+    store.announce(WORKER.model_copy(update={"name": "of an older version"}), lease_s=10)
+    (pocket,) = (await client.get("/v1/models")).json()["models"]
+    assert (pocket["loaded_by"], pocket["loading_by"]) == (["of an older version", "w2"], ["w1"])
 
 
 async def test_schedulers_have_descriptions(client: httpx.AsyncClient) -> None:

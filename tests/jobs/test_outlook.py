@@ -125,6 +125,18 @@ def test_a_worker_that_falls_silent_is_no_longer_counted_on(queue: JobQueue, con
     assert eta_s(connection, job_id) is None
 
 
+def test_a_worker_that_loads_a_model_is_not_counted_on_until_it_has(queue: JobQueue, connection: Redis) -> None:
+    """How long a load takes is not known; what the jobs cost is."""
+    announce(queue, loading=["other"])
+    job_id = submit(queue, work())
+    assert eta_s(connection, job_id) is None
+    assert fresh(connection).outlook.cost_s() == pytest.approx(1.5)
+    announce(queue, "serving", left=(2.0,))
+    assert eta_s(connection, job_id) == pytest.approx(3.5, abs=0.2)
+    announce(queue)
+    assert eta_s(connection, job_id) == pytest.approx(1.5, abs=0.2)
+
+
 def test_behind_a_job_of_unknown_cost_nothing_is_foretold(queue: JobQueue, connection: Redis) -> None:
     """Its model has not been run yet, or an API of an earlier version took it."""
     announce(queue)

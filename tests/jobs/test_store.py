@@ -67,6 +67,14 @@ def test_progress_is_merged_and_announced(store: Store, connection: Redis) -> No
     assert store.progress("other") == {}
 
 
+def test_what_is_not_known_any_more_is_no_part_of_the_progress(store: Store, connection: Redis) -> None:
+    for fields in ({"step": 3, "eta_ms": 12.5}, {"step": 4, "eta_ms": None}):
+        with connection.pipeline() as pipeline:
+            store.write_progress(pipeline, "j", **fields)
+            pipeline.execute()
+    assert store.progress("j") == {"step": 4}
+
+
 def test_an_end_forgets_inputs_but_not_results_and_not_that_it_was_canceled(store: Store, connection: Redis) -> None:
     store.put_inputs("j", b"i", b"m")
     store.put_results("j", [b"r"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Self
 
 
@@ -17,13 +17,16 @@ class Shelf:
     """What the hub holds: repository -> revision -> folder. A revision is called by its name or by its commit.
 
     Of the repositories in ``gated`` it tells what they hold, and gives none of it. The files in ``stumbles`` break off
-    in the middle, once. ``served`` are those that were given whole: repository, commit, path.
+    in the middle, once. ``served`` are those that were given whole: repository, commit, path. While ``open`` is not
+    set, no file of ``slow`` is given: whoever downloads one waits.
     """
 
     repositories: Mapping[str, Mapping[str, Path]]
     gated: frozenset[str] = frozenset()
     stumbles: set[str] = field(default_factory=set)
     served: list[tuple[str, str, str]] = field(default_factory=list)
+    slow: frozenset[str] = frozenset()
+    open: Event = field(default_factory=Event)
 
     def find(self, repository: str, revision: str) -> tuple[str, Path] | None:
         """The commit and the folder of a revision."""
@@ -96,6 +99,8 @@ class Answer(BaseHTTPRequestHandler):
         found = self.shelf.find(repository, revision)
         if found is None or not (found[1] / path).is_file():
             return self._refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
+        if path in self.shelf.slow and self.command == "GET":
+            self.shelf.open.wait()
         content = (found[1] / path).read_bytes()
         headers = {"ETag": f'"{blob(content)}"', "X-Repo-Commit": found[0]}
         stumbles = self.command == "GET" and path in self.shelf.stumbles

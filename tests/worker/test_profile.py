@@ -1,6 +1,7 @@
 """The profile of a model, and what the engine makes of it: real networks on a device of a known law."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,14 +29,28 @@ class Device(torch.nn.Module):
         super().__init__()
         self.network, self.pass_s, self.row_s, self.rows = network, pass_s, row_s, rows
         self.sizes: list[int] = []
+        self.sides: list[int] = []
 
     def forward(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         self.sizes.append(len(sample))
+        self.sides.append(8 * sample.shape[-1])
         if len(sample) > self.rows:
             raise torch.OutOfMemoryError("out of memory")
         area = sample.shape[2] * sample.shape[3] / 64  # of the 8 x 8 latents of a canvas of 64 px
         time.sleep(max(self.pass_s, self.row_s * len(sample) * area))
         return self.network(sample, *args, **kwargs)
+
+
+class StartsSlowly(torch.nn.Module):
+    """A network whose first passes take these seconds longer, as on a GPU that loads its kernels."""
+
+    def __init__(self, network: torch.nn.Module, delays_s: Iterator[float]) -> None:
+        super().__init__()
+        self.network, self.delays_s = network, delays_s
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(next(self.delays_s, 0.0))
+        return self.network(*args, **kwargs)
 
 
 def on_device(pass_s: float, row_s: float, rows: int = 1000) -> tuple[LatentDiffusion, Device]:
@@ -117,6 +132,34 @@ def test_a_size_for_which_there_is_no_time_is_not_measured() -> None:
     (pace,) = profile(model, entry(64, 128), max_rows=16, budget_s=0.5)
     assert pace.area_px == 64 * 64
     assert len(device.sizes) <= 6  # 0.25 s, and a warm-up
+
+
+def test_a_model_too_slow_to_be_measured_costs_two_small_images_and_is_left_to_its_jobs() -> None:
+    model, device = on_device(0.3, 0.0)
+    assert profile(model, entry(256, 512), max_rows=16, budget_s=0.2) == []
+    assert (device.sizes, device.sides) == ([1, 1], [64, 64])
+
+
+def test_a_model_whose_smallest_canvas_is_its_native_one_is_measured_by_what_was_run() -> None:
+    model, device = on_device(0.3, 0.0)
+    (pace,) = profile(model, entry(64, 512), max_rows=16, budget_s=0.2)
+    assert device.sizes == [1, 1]
+    assert (pace.area_px, pace.knee) == (64 * 64, None)
+    assert pace.pass_s == pace.row_s >= 0.3 and pace.around_s > 0
+
+
+def test_an_image_at_the_native_size_that_takes_the_whole_budget_is_the_only_one() -> None:
+    model, device = on_device(0.0, 0.4)
+    (pace,) = profile(model, entry(128, 512), max_rows=16, budget_s=1.5)
+    assert device.sides == [64, 128]
+    assert (pace.area_px, pace.knee) == (128 * 128, None) and pace.pass_s >= 1.6
+
+
+def test_the_first_call_of_everything_does_not_make_a_model_slow() -> None:
+    model, device = on_device(0.0, 0.0)
+    model.network = StartsSlowly(device, iter([1.0]))
+    paces_found = profile(model, entry(256, 256), max_rows=2, budget_s=1.0)
+    assert device.sides[:3] == [64, 64, 256] and paces_found[0].area_px == 256 * 256
 
 
 def test_a_model_that_cannot_be_run_has_no_profile_and_no_error() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from jobs.pace import Pace
+from jobs.schema import JobReport
 from tests.worker.test_profile import on_device
 from tests.worker.test_promises import STEPS, task, uploads
 from worker.engine import Engine
@@ -81,6 +82,29 @@ def test_a_job_whose_steps_take_longer_than_predicted_is_told_of_by_them() -> No
     assert session.rates.eta_ms(one, [one]) == one.eta_ms
     session.run([one])
     session.shutdown()
+
+
+@pytest.mark.parametrize(("guidance", "n", "rows"), [(1.0, 1, 1), (3.0, 1, 2), (3.0, 2, 4)])
+def test_the_first_job_of_a_model_that_was_too_slow_to_be_measured_measures_it(
+    guidance: float, n: int, rows: int
+) -> None:
+    model, _ = on_device(0.2, 0.0)
+    session = Session(Engine({"tiny": model}, max_rows=8, paces={"tiny": []}), codec_threads=1)
+    first, second = (task("sd", seed, guidance_scale=guidance, n=n) for seed in (1, 2))
+    assert session.rates.eta_ms(first, [first]) is None
+    run(session, first)
+    (pace,) = session.engine.paces["tiny"]
+    assert isinstance(first.outcome, JobReport)
+    spent = first.outcome.timings
+    assert pace.pass_s == pace.row_s == pytest.approx(spent.denoise / 1000 / STEPS / rows, rel=1e-3)
+    around_ms = spent.text_encode + spent.vae_encode + spent.vae_decode
+    assert (pace.area_px, pace.knee, pace.around_s) == (AREA_PX, None, pytest.approx(around_ms / 1000 / n, rel=1e-3))
+    assert session.rates.eta_ms(second, [second]) == pytest.approx(
+        session.rates.slowness * (spent.denoise + around_ms), rel=0.01
+    )
+    run(session, second)
+    session.shutdown()
+    assert session.engine.paces["tiny"] == [pace]
 
 
 def test_a_job_of_a_model_that_was_not_measured_is_not_foretold() -> None:
