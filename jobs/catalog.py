@@ -90,7 +90,7 @@ class ModelEntry(Record):
 
     def unfit_scheduler(self, found: Collection[str]) -> str | None:
         """Which scheduler that the entry names is not among ``found``, those that fit the model; None if all are."""
-        named = {"scheduler": self.scheduler}
+        named: dict[str, str] = {"scheduler": self.scheduler}
         named |= {f"schedulers.{name}": name for name in self.schedulers or ()}
         named |= {f"presets.{name}.scheduler": preset.scheduler or "" for name, preset in self.presets.items()}
         unfit = {field: name for field, name in named.items() if name and name not in found}
