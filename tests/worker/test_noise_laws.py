@@ -32,7 +32,7 @@ from worker.engine import Engine
 from worker.families.base import Family
 from worker.families.flow import linear_sigmas
 from worker.loading import Loader
-from worker.noise_laws import NoiseLaw, deviations, fitting
+from worker.noise_laws import PublishedLaw, deviations, fitting
 from worker.sampling import begin, new_scheduler
 from worker.session import Session
 from worker.settings import WorkerSettings
@@ -204,7 +204,7 @@ def test_every_scheduler_for_flows_fits_every_family_of_them(family: str) -> Non
 def test_the_schedulers_that_fit_return_the_data_and_the_others_are_far_from_them() -> None:
     """So that the limit between them is no matter of taste."""
     published = DDIMScheduler.from_pretrained(ROOT / "worker/pocket/model/scheduler")
-    law = NoiseLaw("diffusion", "", "", published)
+    law = PublishedLaw("diffusion", "", "", published)
     off = {name: float(deviations(name, law, {"num_inference_steps": 8}).max()) for name in DIFFUSION}
     offered = EMBEDDED["pocket"].offered()
     assert max(off[name] for name in offered) < 1
