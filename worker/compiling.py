@@ -29,7 +29,7 @@ class Compiler:
     """Compiles each model before it is measured, until the worker serves.
 
     Raises BadModel where adapters are served, too: blocks that have worn one are no longer those that were compiled,
-    and the same request would not have the same bytes before and after.
+    and the same request would not have the same pixels before and after.
     """
 
     def __init__(self, settings: WorkerSettings, measure: Measure) -> None:
