@@ -38,10 +38,11 @@ COPY jobs jobs
 COPY worker worker
 RUN pip install --no-deps --force-reinstall . \
     && python -c "import worker.main"
+# Models from the hub are downloaded to here, once: make it a volume. HF_HUB_OFFLINE=1 keeps the worker from the network.
+RUN install -d -o infill -g infill /var/cache/infill
 USER infill
 WORKDIR /tmp
-ENV INFILL_METRICS_PORT=9100 HF_HUB_OFFLINE=1
-ENV INFILL_METRICS_HOST=0.0.0.0
+ENV INFILL_METRICS_HOST=0.0.0.0 INFILL_METRICS_PORT=9100 HF_HOME=/var/cache/infill
 EXPOSE 9100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['INFILL_METRICS_PORT'] + '/metrics', timeout=4)"]

@@ -131,3 +131,22 @@ def test_a_load_for_which_there_was_no_room_yet_is_no_work_of_the_turn() -> None
     session.run([running, waiting])
     session.shutdown()
     assert session.rates.slowness < 1.5
+
+
+def test_loads_one_after_the_other_leave_a_pass_in_between_and_a_running_job_gets_on() -> None:
+    shelf = Shelf()
+    shelf["tiny"] = tiny.model("sd", "concat")
+    session = shelf.session()
+    running = task("sd", 1, num_inference_steps=40)
+    others = [task("sd", 2, model=name) for name in "abcd"]
+    taken(session, running, *others)
+    passes, steps, loaded = [], [], len(shelf)
+    while others[-1].outcome is None:
+        session.turn()
+        if len(shelf) > loaded:
+            loaded = len(shelf)
+            passes.append(session.engine.turn)
+            steps.append(running.step)
+    session.shutdown()
+    assert len(passes) == len(set(passes)) == 4
+    assert steps[-1] > steps[0]
