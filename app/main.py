@@ -14,6 +14,7 @@ from app.routes import problems as problem_kinds
 from app.service import Service, make_service
 from app.settings import ApiSettings
 from jobs.logs import configure_logs
+from jobs.sandbox.pool import Sandbox
 
 DESCRIPTION = """\
 Upload a photo and a mask; get the photo back with only the masked part repainted.
@@ -23,15 +24,17 @@ Every pixel where the effective mask is 0 is equal to the decoded input. Errors 
 """
 
 
-def create_app(settings: ApiSettings | None = None) -> FastAPI:
+def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = None) -> FastAPI:
     """An app that connects to Redis at its first need. Without settings, they are read and the logs are set up.
+
+    ``sandbox``: running decoders to use (``app/decoding.py``); without them, the app starts its own and ends them.
 
     Raises BadModel for a catalog that cannot be used.
     """
     if settings is None:
         settings = ApiSettings()
         configure_logs(settings.log_level)
-    service = make_service(settings)
+    service = make_service(settings, sandbox)
     app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
     app.state.service = service
     app.add_middleware(RequestContext, metrics=service.metrics)
@@ -45,9 +48,11 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    service.decoders.start()
     listening = asyncio.create_task(service.changes.run())
     try:
         yield
     finally:
         await service.changes.stop(listening)
         service.queue.connection.close()
+        service.decoders.close()

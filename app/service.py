@@ -7,6 +7,7 @@ import anyio
 from fastapi import Depends, Request
 
 from app.changes import Changes
+from app.decoding import Decoders
 from app.feeds import Feeds
 from app.metrics import Metrics
 from app.settings import ApiSettings
@@ -15,6 +16,7 @@ from jobs.catalog import Catalog, load_catalog
 from jobs.connection import connect_api
 from jobs.loras import LoraFolder
 from jobs.queue import JobQueue
+from jobs.sandbox.pool import Sandbox
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,11 @@ class Service:
     changes: Changes
     feeds: Feeds
     metrics: Metrics
-    decoders: anyio.CapacityLimiter
-    """Bounds the threads that decode uploads, and with them the memory that pixels take."""
+    decoders: Decoders
 
 
-def make_service(settings: ApiSettings) -> Service:
-    """Connect nothing yet. Raises BadModel for a catalog that cannot be used."""
+def make_service(settings: ApiSettings, sandbox: Sandbox | None = None) -> Service:
+    """Connect and start nothing yet. Raises BadModel for a catalog that cannot be used."""
     catalog = load_catalog(settings.catalog)
     queue = JobQueue(connect_api(settings.redis_url), settings)
     changes = Changes(settings.redis_url)
@@ -47,7 +48,7 @@ def make_service(settings: ApiSettings) -> Service:
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
         metrics=Metrics(queue, catalog),
-        decoders=anyio.CapacityLimiter(settings.decode_threads),
+        decoders=Decoders(settings, sandbox),
     )
 
 

@@ -20,7 +20,9 @@ class ApiSettings(QueueSettings):
     max_pixels: int = Field(
         40_000_000, ge=1, le=PILLOW_LIMIT_PX, description="width times height of an upload; more is answered 413"
     )
-    decode_threads: int = Field(2, ge=1, le=64, description="uploads that are decoded at the same time")
+    decode_threads: int = Field(2, ge=1, le=64, description="processes that decode uploads")
+    decode_cpu_s: float = Field(10.0, gt=0, description="processor time that decoding a file may take")
+    decode_wait_s: float = Field(10.0, gt=0, description="longest wait for a free decoder; then 503 decoders_busy")
     max_wait_s: int = Field(60, ge=0, description="longest time that Prefer: wait holds a call")
     max_stream_s: float = Field(3600.0, gt=0, description="longest time that an event stream is held")
     poll_s: float = Field(1.0, gt=0, description="how often a held call looks at its job, should a notice be lost")

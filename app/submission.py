@@ -13,16 +13,15 @@ from pydantic import ConfigDict, Field, Json
 
 from app.examples import FORM
 from app.loras import check_loras
-from app.masks import SettledMask, settle_mask
+from app.masks import SettledMask
 from app.schedulers import check_found_scheduler
 from app.service import Service
 from app.settings import ApiSettings
-from app.uploads import check_image, read_file
+from app.uploads import read_file
 from jobs.approximations import approximations_of, check_caching
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, NoSurroundings, UnknownField
 from jobs.queue import Idempotency, Submitted
-from jobs.regions import Region
 from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 from jobs.work import region_of, work_on
@@ -138,8 +137,11 @@ async def submit(
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
-    mask, region = await anyio.to_thread.run_sync(_decode, service, files, form, parameters, limiter=service.decoders)
     entry = service.catalog.model(parameters.model)
+    size = await service.decoders.image(files.image)
+    mask = await service.decoders.mask(files.mask, parameters.mask_mode, form.mask_scale, size)
+    _check_surroundings(mask, parameters, entry)
+    region = region_of(parameters, entry, size, mask.report.bbox)
     work = work_on(parameters, entry, region.canvas[0] * region.canvas[1])
     approximate = approximations_of(parameters, entry.num_inference_steps, region)
     return await anyio.to_thread.run_sync(
@@ -166,17 +168,11 @@ def _before_decoding(
     return None
 
 
-def _decode(
-    service: Service, files: Files, form: InpaintForm, parameters: InpaintParameters
-) -> tuple[SettledMask, Region]:
-    """The mask, and the part of the picture that will be run."""
-    max_pixels, entry = service.settings.max_pixels, service.catalog.model(parameters.model)
-    size = check_image(files.image, max_pixels)
-    mask = settle_mask(files.mask, parameters.mask_mode, size, max_pixels, form.mask_scale)
+def _check_surroundings(mask: SettledMask, parameters: InpaintParameters, entry: ModelEntry) -> None:
+    """Raise NoSurroundings for a mask of the whole picture where the model cannot paint without surroundings."""
     if entry.needs_surroundings and not mask.leaves_known:
         raise NoSurroundings(
             f"mask: it covers the whole picture, and model {parameters.model!r} paints from what surrounds a hole. "
             "Leave a part of the picture out of the mask, or name a model whose needs_surroundings is false in "
             "/v1/models."
         )
-    return mask, region_of(parameters, entry, size, mask.report.bbox)

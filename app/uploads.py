@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from app.signatures import known_as
 from jobs import png_chunks
 from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
+from jobs.file_structure import Unreasonable, check_structure
 
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "TIFF": "TIFF"}
 """Pillow's name -> ours. MPO is a JPEG with a preview or gain map behind it, as phones write; the first one counts."""
@@ -37,7 +38,7 @@ def read_file(file: BinaryIO, limit_bytes: int, what: str) -> bytes:
     if len(data) > limit_bytes:
         raise TooLarge(f"{what}: the file is larger than the {limit_bytes} bytes that are allowed.")
     if not data:
-        raise _unreadable(what)(f"{what}: the file is empty. Send a {allowed_formats()} file.")
+        raise unreadable(what)(f"{what}: the file is empty. Send a {allowed_formats()} file.")
     return data
 
 
@@ -111,25 +112,28 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
 
     Raises InvalidImage or InvalidMask (by ``what``), TooLarge.
     """
-    unreadable = _unreadable(what)
+    refusal = unreadable(what)
     try:
+        check_structure(data)
         source = io.BytesIO(png_chunks.decodable(data))
         with Image.open(source, formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
             _check_header(image, max_pixels, what)
             if image.format == "PNG":
                 png_chunks.check_whole(data)
             yield image
-    except RequestError:
+    except (RequestError, MemoryError):
         raise
+    except Unreasonable as error:
+        raise refusal(f"{what}: the file {error}, which no picture needs. Save it anew.") from None
     except png_chunks.MalformedPng as error:
-        raise unreadable(f"{what}: {error}") from None
+        raise refusal(f"{what}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
         found = known_as(data) or "not a picture in a known format"
-        raise unreadable(f"{what}: this is {found}. Send a {allowed_formats()} file.") from None
+        raise refusal(f"{what}: this is {found}. Send a {allowed_formats()} file.") from None
     except Exception as error:  # decoders raise anything at all on garbage
-        raise unreadable(_DAMAGED.format(what=what)) from error
+        raise refusal(_DAMAGED.format(what=what)) from error
 
 
 def _check_header(image: Image.Image, max_pixels: int, what: str) -> None:
@@ -139,8 +143,9 @@ def _check_header(image: Image.Image, max_pixels: int, what: str) -> None:
         raise TooLarge(message)
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
-        raise _unreadable(what)(f"{what}: the file holds {frames} pictures (pages or frames). Send a single one.")
+        raise unreadable(what)(f"{what}: the file holds {frames} pictures (pages or frames). Send a single one.")
 
 
-def _unreadable(what: str) -> type[RequestError]:
+def unreadable(what: str) -> type[RequestError]:
+    """The error for a file that cannot be used. ``what``: "image" or "mask"."""
     return InvalidMask if what == "mask" else InvalidImage

@@ -161,6 +161,13 @@ class StoreUnavailable(Refused):
     title = "The store does not answer"
 
 
+class DecodersBusy(Refused):
+    """Every process that decodes uploads was busy for too long."""
+
+    code = "decoders_busy"
+    title = "The decoders are busy"
+
+
 class NoWorker(Refused):
     """A model has no living worker that could take its jobs up; they wait."""
 

@@ -15,6 +15,7 @@ from jobs.loras import LoraFolder
 from jobs.store import Store
 from worker.adapters import Adapters
 from worker.compiling import Compiler
+from worker.decoding import Decoders
 from worker.desk import Desk
 from worker.engine import Engine
 from worker.inpaint_queue import InpaintQueue
@@ -55,7 +56,7 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     name = settings.worker_name or uuid.uuid4().hex
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
     engine = Engine(models, settings.max_rows, adapters, models.paces)
-    session = Session(engine, settings.codec_threads, models.ready)
+    session = Session(engine, settings.codec_threads, models.ready, Decoders(settings.codec_threads))
     desk = Desk(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

@@ -103,16 +103,16 @@ def decode(data: bytes, output_color: OutputColor = "auto") -> Picture:
         with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             return _decoded(image, file, data, output_color)
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise Undecodable(f"The image in the store cannot be decoded: {error}") from error
+        raise Undecodable("The image in the store is damaged and cannot be decoded.") from error
 
 
 def decode_mask(data: bytes) -> Pixels:
     """Decode a settled mask: (H, W), uint8, white = repaint. Raises Undecodable."""
     try:
-        with Image.open(io.BytesIO(png_chunks.decodable(data))) as image:
+        with Image.open(io.BytesIO(png_chunks.decodable(data)), formats=FORMATS) as image:
             return np.asarray(image.convert("L"))
     except DECODING_ERRORS as error:
-        raise Undecodable(f"The mask in the store cannot be decoded: {error}") from error
+        raise Undecodable("The mask in the store is damaged and cannot be decoded.") from error
 
 
 def _decoded(image: Image.Image, file: bytes, data: bytes, output_color: OutputColor) -> Picture:

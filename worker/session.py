@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from worker.decoding import Decode, decode_here
 from worker.engine import Engine
 from worker.rates import Rates
 from worker.state import DenoiseState
@@ -33,10 +34,15 @@ class Session:
         engine: steps the states.
         codec_threads: threads that decode uploads and encode PNGs beside it.
         ready: ``worker.models.Models.ready``; without it the engine's models are all there are.
+        decode: makes pixels of uploads; ``worker.decoding.Decoders`` where they may be hostile.
     """
 
     def __init__(
-        self, engine: Engine, codec_threads: int, ready: Callable[[str, Collection[str]], bool] | None = None
+        self,
+        engine: Engine,
+        codec_threads: int,
+        ready: Callable[[str, Collection[str]], bool] | None = None,
+        decode: Decode = decode_here,
     ) -> None:
         self.engine = engine
         self.rates = Rates(engine)
@@ -47,6 +53,7 @@ class Session:
         self.waiting: Waiting | None = None
         self.loads_next: Task | None = None
         self._ready = ready or (lambda *_: True)
+        self._decode = decode
 
     @property
     def tasks(self) -> list[Task]:
@@ -61,7 +68,7 @@ class Session:
 
     def take(self, task: Task, image: bytes | None, mask: bytes | None) -> None:
         """Begin a task."""
-        self.opening[task] = self.codec.submit(task.open, image, mask)
+        self.opening[task] = self.codec.submit(task.open, image, mask, self._decode)
 
     def drop(self, task: Task) -> None:
         """Forget a task, whatever it is at; a codec thread busy with it finishes for nothing."""

@@ -15,7 +15,8 @@ from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.regions import plan_region
 from jobs.schema import Approximation, ImageInfo, InpaintParameters, JobReport, MaskReport, RegionReport
-from worker import masks, pictures, regions
+from worker import masks, regions
+from worker.decoding import Decode, decode_here
 from worker.families.base import Canvas, Family, Pixels
 from worker.fill import soft_fill
 from worker.png import PngWriter
@@ -41,14 +42,13 @@ class Task:
 
     # ---- codec threads
 
-    def open(self, image: bytes | None, mask: bytes | None) -> Canvas:
+    def open(self, image: bytes | None, mask: bytes | None, decode: Decode = decode_here) -> Canvas:
         """Decode the upload, settle the effective mask, cut out the region."""
         self.stopwatch.enter("decode")
         if image is None or mask is None:
             raise Undecodable("The job's uploads have expired.")
-        self.picture = pictures.decode(image, self.parameters.output_color)
+        self.picture, uploaded = decode(image, mask, self.parameters.output_color)
         self.approximate = [*self.approximate, *self.picture.approximate]
-        uploaded = pictures.decode_mask(mask)
         if uploaded.shape != self.picture.rgb.shape[:2]:
             raise Undecodable(f"The settled mask is {uploaded.shape} and the image {self.picture.rgb.shape[:2]}.")
         self.stopwatch.enter("crop")

@@ -41,6 +41,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "not_acceptable",
         "queue_full",
         "store_full",
+        "decoders_busy",
         "store_unavailable",
         "still_running",
     ),

@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 from redis import Redis
 
+from app.decoding import sandbox_for
 from app.main import create_app
 from app.settings import ApiSettings
+from jobs.sandbox.pool import Sandbox
 from tests.app.pictures import box_mask, encoded, photo
 from tests.app.processes import ApiProcess, api_process
 from tests.app.settling import Settler
@@ -46,10 +49,16 @@ def api(shared_api: ApiProcess, redis_url: str) -> ApiProcess:  # noqa: ARG001
     return shared_api
 
 
+@cache
+def _shared_sandbox() -> Sandbox:
+    """Decoders for all apps of this process: starting their own would take each of them a second."""
+    return sandbox_for(ApiSettings())
+
+
 @asynccontextmanager
 async def serve(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app in this process, its lifespan included."""
-    app = create_app(settings)
+    app = create_app(settings, _shared_sandbox())
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=20) as client:

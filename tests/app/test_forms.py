@@ -39,6 +39,8 @@ VALUES = {
     "output_format": "png",
     "on_disconnect": "continue",
     "loras": "[]",
+    "mask_scale": "binary",
+    "output_color": "rgb",
 }
 """A value of each text field that is allowed."""
 

@@ -199,8 +199,8 @@ def test_a_profile_beyond_what_a_jpeg_can_hold_is_refused_by_name(file_format: s
 
 def test_too_many_chunks_are_refused_by_number() -> None:
     header, *others = chunks_of(PICTURES["png rgb"])
-    with pytest.raises(InvalidImage, match="image: the file has more than 100000 PNG chunks"):
-        check_image(written([header, *[(b"teSt", b"")] * 100_000, *others]), LIMIT)
+    with pytest.raises(InvalidImage, match="image: the file has more than 20000 PNG chunks"):
+        check_image(written([header, *[(b"teSt", b"")] * 20_000, *others]), LIMIT)
 
 
 def test_a_mask_with_a_wrong_checksum_is_refused() -> None:
