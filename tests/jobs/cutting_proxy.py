@@ -1,4 +1,4 @@
-"""A proxy in front of a real Redis that lets a command through and cuts the line before its answer comes back."""
+"""A proxy before a real Redis: it cuts the line before an answer comes back, or lets nobody through for a while."""
 
 import select
 import socket
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 CHUNK_BYTES = 65_536
+LOOK_S = 0.02
 
 
 class CuttingProxy:
@@ -15,6 +16,8 @@ class CuttingProxy:
     def __init__(self, to_port: int) -> None:
         self.to_port = to_port
         self.cuts = 0
+        self.away = False
+        """Whether every line is cut, and every new one too."""
         self._awaited: bytes | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -40,7 +43,9 @@ class CuttingProxy:
         server = socket.create_connection(("127.0.0.1", self.to_port))
         with suppress(OSError), client, server:  # whoever is gone is gone
             while True:
-                readable, _, _ = select.select([client, server], [], [])
+                readable, _, _ = select.select([client, server], [], [], LOOK_S)
+                if self.away:
+                    return
                 if server in readable and not _pass_on(server, client):
                     return
                 if client in readable and not (data := client.recv(CHUNK_BYTES)):

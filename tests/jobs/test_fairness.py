@@ -52,4 +52,6 @@ def test_callers_without_a_key_take_turns_with_the_others_as_one(connection: Red
     queue = queue_with(connection)
     anonymous = [queue.submit(PARAMETERS, MASK, b"i", b"m").job_id for _ in range(3)]
     known = queue.submit(PARAMETERS, MASK, b"i", b"m", caller="known").job_id
-    assert connection.lrange(queue.rq.key, 0, -1) == [job_id.encode() for job_id in (anonymous[0], known, *anonymous[1:])]
+    assert connection.lrange(queue.rq.key, 0, -1) == [
+        job_id.encode() for job_id in (anonymous[0], known, *anonymous[1:])
+    ]

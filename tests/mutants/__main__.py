@@ -38,18 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     areas = read_lists(given.tree)
     texts = {mutant.path: (given.tree / mutant.path).read_text() for mutant in mutants_of(areas)}
-    chosen = [
-        mutant for mutant in mutants_of(areas) if re.search(given.only, mutant.describe(texts[mutant.path]))
-    ]
+    chosen = [mutant for mutant in mutants_of(areas) if re.search(given.only, mutant.describe(texts[mutant.path]))]
     if not chosen:
         parser.error("no mutant is like that")
     verdicts = judge(given.tree, chosen, texts, given.jobs)
     return report(verdicts)
 
 
-def judge(
-    tree: Path, mutants: Sequence[Mutant], texts: dict[str, str], jobs: int
-) -> list[Verdict]:
+def judge(tree: Path, mutants: Sequence[Mutant], texts: dict[str, str], jobs: int) -> list[Verdict]:
     """Try the tests without any mutant, then with each of them alone. Raises SystemExit where they fail without."""
     trials = [Trial(mutant.tests, 0, mutant.path, mutant.apply(texts[mutant.path])) for mutant in mutants]
     described = [mutant.describe(texts[mutant.path]) for mutant in mutants]
@@ -60,7 +56,9 @@ def judge(
         limits = time_limits(copies, sorted({trial.tests for trial in trials}))
 
         def tell(index: int, result: Result) -> None:
-            print(f"{'survived' if result.passed else 'killed':8} {result.seconds:5.1f} s  {described[index]}", flush=True)
+            print(
+                f"{'survived' if result.passed else 'killed':8} {result.seconds:5.1f} s  {described[index]}", flush=True
+            )
 
         limited = [Trial(trial.tests, limits[trial.tests], trial.path, trial.text) for trial in trials]
         results = run_trials(copies, limited, tell)
@@ -71,7 +69,10 @@ def time_limits(copies: Sequence[Copy], tests: Sequence[tuple[str, ...]]) -> dic
     """Run the tests on the code as it is: seconds that a mutant may take."""
 
     def tell(index: int, result: Result) -> None:
-        print(f"{'unharmed' if result.passed else 'FAILED':8} {result.seconds:5.1f} s  {' '.join(tests[index])}", flush=True)
+        print(
+            f"{'unharmed' if result.passed else 'FAILED':8} {result.seconds:5.1f} s  {' '.join(tests[index])}",
+            flush=True,
+        )
         if not result.passed:
             raise SystemExit(f"These tests fail without any mutant:\n{result.output}")
 

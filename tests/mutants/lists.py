@@ -1,12 +1,12 @@
 """The mutants: one TOML file for each area beside this one, read and applied.
 
-    [[file]]
-    path = "jobs/queue.py"
-    tests = ["tests/jobs/test_queue.py"]        # one of them must fail
-    [[file.mutant]]
-    old = "depth >= limit"                      # occurs once in the file
-    new = "depth > limit"
-    equivalent = "why no test can notice"       # only where that is so
+[[file]]
+path = "jobs/queue.py"
+tests = ["tests/jobs/test_queue.py"]        # one of them must fail
+[[file.mutant]]
+old = "depth >= limit"                      # occurs once in the file
+new = "depth > limit"
+equivalent = "why no test can notice"       # only where that is so
 """
 
 import tomllib
@@ -58,7 +58,7 @@ class Mutant:
     equivalent: str | None
 
     def apply(self, text: str) -> str:
-        """The file's text with the wrong line. Raises StaleError where ``old`` is not there once, or it is no Python."""
+        """The file's text with the wrong line. Raises StaleError where ``old`` is not there once or Python breaks."""
         if (count := text.count(self.old)) != 1:
             raise StaleError(f"{self.path}: the text occurs {count} times instead of once: {self.old!r}")
         mutated = text.replace(self.old, self.new)
