@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 from jobs.schema import Timings
 
@@ -24,17 +25,23 @@ PHASES = (
 class Stopwatch:
     """Exactly one phase runs at any time; ``enter`` ends one and begins the next. Times are kept in seconds."""
 
-    def __init__(self, queued_s: float) -> None:
-        """``queued_s``: seconds the job stood in the queue before this worker took it."""
+    def __init__(self, queued_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Start in phase ``wait``.
+
+        Args:
+            queued_s: seconds the job stood in the queue before this worker took it.
+            clock: reads seconds, from whatever start.
+        """
+        self._clock = clock
         self.spent = dict.fromkeys(PHASES, 0.0)
         self.spent["queue"] = max(0.0, queued_s)
         self.phase = "wait"
-        self._since = time.perf_counter()
+        self._since = clock()
         self._steps: list[float] = []
         self._rows: list[int] = []
 
     def enter(self, phase: str) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         self.spent[self.phase] += now - self._since
         self.phase, self._since = phase, now
 
@@ -44,7 +51,7 @@ class Stopwatch:
         A step can take several passes: with a scheduler of second order, or with more images than fit into one.
         """
         if step > len(self._steps):
-            self._steps.append(time.perf_counter())
+            self._steps.append(self._clock())
         self._rows.append(rows)
 
     def step_s(self) -> float:

@@ -122,11 +122,13 @@ def test_a_worker_that_was_out_of_touch_reclaims_nothing_until_every_worker_coul
     assert fresh(job).get_status() == RqStatus.STARTED
 
 
-def test_a_worker_that_is_in_touch_keeps_no_one_waiting(connection: Redis) -> None:
+def test_a_worker_whose_last_beat_is_fresh_reclaims_at_once(connection: Redis) -> None:
     job = abandoned(connection)
     wait_until_leases_count(connection)
     living = make_worker(connection, "living")
-    living.beat()
+    for _ in range(2):
+        time.sleep(SETTINGS.lease_s / 2 * 0.6)
+        living.beat()
     living.clean_registries()
     assert (fresh(job).get_status(), waiting(living)) == (RqStatus.QUEUED, [job.id])
 
