@@ -78,8 +78,9 @@ def test_schedulers_that_draw_noise_or_look_back_without_end_are_left_to_themsel
     assert tabulate(name, scheduler, begin(scheduler, {"num_inference_steps": 4}, 0, CPU)) is None
 
 
-def test_a_scheduler_that_clips_is_left_to_itself() -> None:
+@pytest.mark.parametrize("clips", ["clip_sample", "thresholding"])
+def test_a_scheduler_that_clips_is_left_to_itself(clips: str) -> None:
     loaded = tiny.model("sd", "recompose").pipeline.scheduler
-    clipping = type(loaded).from_config(loaded.config, clip_sample=True)
+    clipping = type(loaded).from_config(loaded.config, **{clips: True})
     scheduler = new_scheduler("ddim", clipping, seed=0)
     assert tabulate("ddim", scheduler, begin(scheduler, {"num_inference_steps": 4}, 0, CPU)) is None
