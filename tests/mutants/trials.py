@@ -20,7 +20,7 @@ from pathlib import Path
 WARM = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 """Imported before pytest could rewrite its assertions, which only plugins of pytest need."""
 OURS = ("jobs", "app", "worker", "launch", "bench", "tests")
-OPTIONS = ("-x", "-q", "--tb=no", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", *WARM)
+OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", *WARM)
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "runs", "var")
 POLL_S = 0.02
 LIST_IMPORTED = """
@@ -74,7 +74,7 @@ class Copy:
         gc.freeze()  # what all forks share stays as it is, so it is never copied
         pid = os.fork()
         if pid == 0:
-            _become_pytest(self.folder, trial.tests, self.log)
+            _become_pytest(self.folder, ["--tb=no" if trial.path else "--tb=short", *trial.tests], self.log)
         self.running = Running(index, trial, pid, time.monotonic(), original)
 
     def poll(self) -> tuple[int, Result] | None:
@@ -132,7 +132,7 @@ def run_trials(copies: Sequence[Copy], trials: Sequence[Trial], ended: Callable[
     return [results[index] for index in range(len(trials))]
 
 
-def _become_pytest(folder: Path, tests: Sequence[str], log: Path) -> None:
+def _become_pytest(folder: Path, arguments: Sequence[str], log: Path) -> None:
     """Never returns: this process, just forked, tests what is in ``folder`` and ends with pytest's exit status."""
     status = 3
     try:
@@ -148,7 +148,7 @@ def _become_pytest(folder: Path, tests: Sequence[str], log: Path) -> None:
             del sys.modules[name]
         import pytest
 
-        status = int(pytest.main([*OPTIONS, *tests]))
+        status = int(pytest.main([*OPTIONS, *arguments]))
         sys.stdout.flush()
     except BaseException as error:
         os.write(2, repr(error).encode())
