@@ -1,33 +1,44 @@
 #!/usr/bin/env bash
-# Programs that some tests run, from Debian's packages: nginx, and a Redis that speaks TLS. Installed where root and
-# apt-get are at hand; elsewhere nothing happens and those tests skip. Never fails. No service is started.
+# Programs that some tests run, from Debian's packages: nginx, a Redis that speaks TLS, a compiler. No service is started.
+#   scripts/test-programs.sh [PROGRAM=PACKAGE ...]     the programs to be there; without arguments, those of our tests
+# Exit status: 0, all of them are there; 3, some are missing and cannot be installed here, without root or apt-get: the
+# tests that need them skip; 1, some are missing although root and apt-get are at hand: something is wrong.
 set -uo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 
-packages=()
-command -v nginx >/dev/null || packages+=(nginx-light)
-command -v redis-server >/dev/null || packages+=(redis-server)
-command -v openssl >/dev/null || packages+=(openssl)
+wanted=("$@")
+if [ ${#wanted[@]} -eq 0 ]; then
+    wanted=(nginx=nginx-light redis-server=redis-server openssl=openssl curl=curl g++=g++)
+fi
+missing() {
+    for pair in "${wanted[@]}"; do
+        command -v "${pair%%=*}" >/dev/null || echo "${pair#*=}"
+    done
+}
+mapfile -t packages < <(missing)
 if [ ${#packages[@]} -eq 0 ]; then exit 0; fi
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    echo "test-programs: no ${packages[*]}; the tests that need them skip"
-    exit 0
+    echo "test-programs: no ${packages[*]}, and no root or no apt-get to install them; the tests that need them skip"
+    exit 3
 fi
 
-policy=/usr/sbin/policy-rc.d # asked by Debian's packages before they start a service
-if [ ! -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-fi
 log="$(mktemp)"
-apt() { timeout 300 apt-get -qq -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
-export DEBIAN_FRONTEND=noninteractive
-if apt update && apt install -y --no-install-recommends "${packages[@]}"; then
+policy=/usr/sbin/policy-rc.d # asked by Debian's packages before they start a service
+made_policy=
+trap 'rm -f "$log" $made_policy' EXIT
+apt() { timeout 300 apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@" >>"$log" 2>&1 </dev/null; }
+install() {
+    if [ ! -e "$policy" ]; then
+        made_policy="$policy"
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt install -y --no-install-recommends "${packages[@]}"
+}
+if apt update && install && [ -z "$(missing)" ]; then
     echo "test-programs: installed ${packages[*]}"
-else
-    echo "test-programs: ${packages[*]} could not be installed; the tests that need them skip. apt-get said:"
-    tail -n 3 "$log"
+    exit 0
 fi
-rm -f "$log"
-exit 0
+echo "test-programs: ${packages[*]} could not be installed, though there are root and apt-get. apt-get said:" >&2
+tail -n 10 "$log" >&2
+exit 1

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from threading import Lock
 from typing import Literal
 
@@ -36,12 +37,18 @@ class Stopwatch:
     One thread at a time moves a job on; the lock is for the engine's thread, which looks while a codec thread does.
     """
 
-    def __init__(self, queued_s: float) -> None:
-        """``queued_s``: seconds the job stood in the queue before this worker took it."""
+    def __init__(self, queued_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Start in phase ``wait``.
+
+        Args:
+            queued_s: seconds the job stood in the queue before this worker took it.
+            clock: reads seconds, from whatever start.
+        """
+        self._clock = clock
         self.spent = dict.fromkeys(PHASES, 0.0)
         self.spent["queue"] = max(0.0, queued_s)
         self.phase = "wait"
-        self._since = time.perf_counter()
+        self._since = clock()
         self._without_redis_s = 0.0
         self._steps: list[float] = []
         self._rows: list[int] = []
@@ -49,7 +56,7 @@ class Stopwatch:
 
     def enter(self, phase: str) -> None:
         with self._lock:
-            now = time.perf_counter()
+            now = self._clock()
             self.spent[self.phase] += now - self._since
             self.phase, self._since = phase, now
 
@@ -62,7 +69,7 @@ class Stopwatch:
         with self._lock:
             if self.phase not in READY:
                 return
-            moved_s = min(seconds, time.perf_counter() - self._since)
+            moved_s = min(seconds, self._clock() - self._since)
             self._since += moved_s
             self.spent["load" if by == "load" else "wait"] += moved_s
             if by == "redis":
@@ -72,7 +79,7 @@ class Stopwatch:
     def own_s(self) -> float:
         """Seconds that the job has run: neither in the queue, nor held up by a load of a model or for want of Redis."""
         with self._lock:
-            now_s = 0.0 if self.phase in NOT_OWN else time.perf_counter() - self._since
+            now_s = 0.0 if self.phase in NOT_OWN else self._clock() - self._since
             own_s = sum(seconds for phase, seconds in self.spent.items() if phase not in NOT_OWN)
             return own_s + now_s - self._without_redis_s
 

@@ -80,6 +80,7 @@ BAD_FILES: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "black mask": (files(mask=encoded(box_mask(box=(0, 0, 0, 0)))), 422, "empty_mask", "mask_mode=black"),
     "coloured mask": (files(mask=encoded(photo())), 422, "invalid_mask", "it has colours"),
     "large image": (files(encoded(photo((110, 100)))), 413, "too_large", "pixels are more than the 10000"),
+    "large mask": (files(mask=encoded(photo((110, 100), "L"))), 413, "too_large", "mask: 110 x 100 pixels are more"),
     "heavy image": (files(b"x" * 60_001), 413, "too_large", "image: the file is larger than the 60000 bytes"),
     "heavy mask": (files(mask=b"x" * 50_001), 413, "too_large", "mask: the file is larger than the 50000 bytes"),
 }

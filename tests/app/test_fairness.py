@@ -2,7 +2,9 @@
 
 import httpx
 import pytest
+from redis import Redis
 
+from jobs import keys
 from tests.app.conftest import files
 
 pytestmark = pytest.mark.anyio
@@ -29,3 +31,11 @@ async def test_two_callers_may_use_the_same_idempotency_key(client: httpx.AsyncC
     assert first.json()["id"] != second.json()["id"]
     again = await post(client, "a", **{"Idempotency-Key": "1"})
     assert again.json()["id"] == first.json()["id"]
+
+
+async def test_an_api_key_is_not_to_be_found_in_redis(client: httpx.AsyncClient, connection: Redis) -> None:
+    job_id = (await post(client, "secret-key", **{"Idempotency-Key": "k"})).json()["id"]
+    caller = connection.get(keys.caller(job_id))
+    assert caller and len(caller) == 32
+    stored = [connection.dump(name) or b"" for name in connection.keys("*")]
+    assert not any(b"secret-key" in value for value in (*stored, *connection.keys("*")))

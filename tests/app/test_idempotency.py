@@ -8,7 +8,7 @@ from redis import Redis
 
 from app.settings import ApiSettings
 from tests.app.conftest import files, serve, submit
-from tests.app.pictures import encoded, photo
+from tests.app.pictures import box_mask, encoded, photo
 from tests.app.settling import Settler, inputs_of, our_keys
 from tests.app.test_errors import assert_problem
 
@@ -25,12 +25,19 @@ async def test_a_repeated_request_is_answered_with_the_first_job(client: httpx.A
     assert settler.queue.depth() == 1
 
 
-@pytest.mark.parametrize("change", ["field", "image", "mask_mode"])
+async def test_what_is_about_the_call_alone_makes_no_other_request(client: httpx.AsyncClient) -> None:
+    first = await submit(client, KEY | {"Prefer": "wait=1"}, prompt="x", on_disconnect="cancel")
+    again = await submit(client, KEY, prompt="x")
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+@pytest.mark.parametrize("change", ["field", "image", "mask", "mask_mode"])
 async def test_the_same_key_with_another_request_is_a_conflict(client: httpx.AsyncClient, change: str) -> None:
     await submit(client, KEY, prompt="x")
     image = encoded(photo(), "JPEG") if change == "image" else None
-    fields = {"field": {"prompt": "y"}, "image": {"prompt": "x"}, "mask_mode": {"prompt": "x", "mask_mode": "black"}}
-    response = await client.post("/v1/inpaint", files=files(image), data=fields[change], headers=KEY)
+    mask = encoded(box_mask(box=(0, 0, 8, 8))) if change == "mask" else None
+    changed = {"field": {"prompt": "y"}, "mask_mode": {"mask_mode": "black"}}.get(change, {})
+    response = await client.post("/v1/inpaint", files=files(image, mask), data={"prompt": "x", **changed}, headers=KEY)
     assert_problem(response, 422, "idempotency_conflict")
 
 

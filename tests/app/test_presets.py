@@ -40,6 +40,19 @@ def settled(folder: Path, **asked: Any) -> InpaintParameters:
     return settle_parameters(InpaintRequest.model_validate(asked), catalog(folder))
 
 
+def test_what_neither_request_nor_preset_says_is_the_models_default(tmp_path: Path) -> None:
+    text = MODEL.replace("strength = 1.0", 'strength = 0.9\nmasked_content = "fill"')
+    parameters = settle_parameters(InpaintRequest(), catalog(tmp_path, text))
+    assert (parameters.num_inference_steps, parameters.guidance_scale, parameters.scheduler) == (30, 7.5, "euler")
+    assert (parameters.model, parameters.strength, parameters.masked_content) == ("large", 0.9, "fill")
+
+
+def test_a_model_that_cannot_reuse_features_is_not_asked_to(tmp_path: Path) -> None:
+    text = MODEL.replace("sdxl", "flux").replace('"euler"', '"flow_euler"')
+    with pytest.raises(InvalidField, match="only models of the families sd and sdxl can reuse features"):
+        settle_parameters(InpaintRequest(cache_interval=2), catalog(tmp_path, text))
+
+
 def test_a_preset_wins_over_the_models_defaults(tmp_path: Path) -> None:
     parameters = settled(tmp_path, preset="lightning")
     assert (parameters.num_inference_steps, parameters.guidance_scale, parameters.scheduler) == (4, 0.0, "dpmpp_2m")
@@ -73,6 +86,8 @@ def test_a_models_own_limits_are_held(tmp_path: Path) -> None:
         settled(tmp_path, num_inference_steps=51)
     with pytest.raises(InvalidField, match="n: model 'large' takes at most 2"):
         settled(tmp_path, n=3)
+    parameters = settled(tmp_path, num_inference_steps=50, n=2)
+    assert (parameters.num_inference_steps, parameters.n) == (50, 2)
 
 
 def test_the_pocket_model_has_a_fast_preset() -> None:

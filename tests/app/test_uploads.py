@@ -1,5 +1,6 @@
 """Every format and pixel layout that people have is taken; a file that is not whole is not."""
 
+import io
 import zlib
 
 import httpx
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from app.uploads import check_image, opened
+from app.settings import ApiSettings
+from app.uploads import check_image, opened, read_file
 from jobs.errors import InvalidImage, InvalidMask, TooLarge
 from jobs.png_chunks import MAX_PROFILE_BYTES
 from tests import tiff_files
-from tests.app.conftest import files
+from tests.app.conftest import files, serve
 from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
 from tests.icc_profiles import rgb_profile
 from tests.png_files import chunks_of, iccp, written, zipped
@@ -95,6 +97,15 @@ def test_a_png_with_one_changed_byte_is_refused() -> None:
         check_image(bytes(data), LIMIT)
 
 
+def test_a_jpeg_whose_markers_are_padded_is_whole() -> None:
+    """ITU T.81, B.1.1.2: any marker may be preceded by fill bytes."""
+    whole = PICTURES["jpeg"]
+    padded = whole.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1)
+    assert check_image(padded, LIMIT) == SIZE
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        check_image(padded[:-2], LIMIT)
+
+
 def test_an_orientation_behind_the_pixels_of_a_png_counts() -> None:
     turned = with_orientation(photo(), 6, "PNG")
     at = turned.index(b"eXIf") - 4
@@ -111,9 +122,11 @@ def test_other_formats_are_refused_with_the_list_of_those_allowed(file_format: s
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
 def test_several_pictures_in_one_file_are_refused(file_format: str) -> None:
-    data = encoded(photo(), file_format, save_all=True, append_images=[photo().rotate(90), photo().rotate(180)])
-    with pytest.raises(InvalidImage, match="holds 3 pictures"):
-        check_image(data, LIMIT)
+    others = [photo().rotate(90), photo().rotate(180)]
+    for count in (1, 2):
+        data = encoded(photo(), file_format, save_all=True, append_images=others[:count])
+        with pytest.raises(InvalidImage, match=f"holds {count + 1} pictures"):
+            check_image(data, LIMIT)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF"])
@@ -213,6 +226,37 @@ def test_a_mask_with_a_wrong_checksum_is_refused() -> None:
 def test_the_size_is_that_of_a_tiff_that_xmp_turns_upright() -> None:
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
     assert check_image(encoded(photo(), "TIFF", tiffinfo={700: xmp}), LIMIT) == SIZE[::-1]
+
+
+# ---- bytes
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_a_file_of_exactly_as_many_bytes_as_allowed_is_taken_and_one_more_is_not(what: str) -> None:
+    assert read_file(io.BytesIO(b"x" * 10), 10, what) == b"x" * 10
+    with pytest.raises(TooLarge, match=f"{what}: the file is larger than the 10 bytes"):
+        read_file(io.BytesIO(b"x" * 11), 10, what)
+
+
+def test_of_a_file_that_is_too_large_no_more_is_read_than_tells_so() -> None:
+    file = io.BytesIO(b"x" * 1000)
+    with pytest.raises(TooLarge):
+        read_file(file, 10, "image")
+    assert file.tell() == 11
+
+
+@pytest.mark.parametrize(("what", "error"), [("image", InvalidImage), ("mask", InvalidMask)])
+def test_an_empty_file_is_named(what: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{what}: the file is empty"):
+        read_file(io.BytesIO(), 10, what)
+
+
+@pytest.mark.anyio
+async def test_an_upload_of_exactly_the_allowed_size_is_accepted_over_http(redis_url: str) -> None:
+    image, mask = encoded(photo()), encoded(box_mask())
+    settings = ApiSettings(redis_url=redis_url, max_image_bytes=len(image), max_mask_bytes=len(mask))
+    async with serve(settings) as client:
+        assert (await client.post("/v1/inpaint", files=files(image, mask))).status_code == 202
 
 
 @pytest.mark.anyio

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -70,15 +71,16 @@ def test_a_job_goes_from_upload_to_png(client: httpx.Client) -> None:
     assert job["mask"]["coverage"] == pytest.approx((mask > 0).mean(), abs=1e-5)
 
 
-def test_the_timings_parts_add_up_to_the_total(client: httpx.Client) -> None:
+def test_the_account_covers_the_time_from_submission_to_end_by_the_jobs_own_stamps(client: httpx.Client) -> None:
+    """The stamps are the API's and RQ's; what is beside the account is the record's own writing."""
     began = time.perf_counter()
-    job = submit(client, {"Prefer": "wait=60"}, **FAST).json()
+    job = submit(client, {"Prefer": "wait=60"}, num_inference_steps=60).json()
     wall_ms = (time.perf_counter() - began) * 1000
-    timings = job["timings"]
-    parts = sum(timings[name] for name in timings if name not in ("total", "steps", "step_p50", "batch_mean"))
-    assert parts == pytest.approx(timings["total"], rel=0.05)
-    assert timings["total"] <= wall_ms
-    assert timings["steps"] == 3
+    timings, stamps = job["timings"], [datetime.fromisoformat(job[name]) for name in ("created_at", "ended_at")]
+    lasted_ms = (stamps[1] - stamps[0]).total_seconds() * 1000
+    assert lasted_ms / 2 < timings["total"] <= wall_ms
+    assert timings["denoise"] >= (timings["steps"] - 1) * timings["step_p50"] / 2 > 0
+    assert timings["steps"] == job["progress"]["steps"]
 
 
 def test_a_waiting_call_can_be_answered_with_the_image_itself(client: httpx.Client) -> None:
@@ -117,11 +119,12 @@ def test_the_same_seed_gives_the_same_image_alone_and_among_others(client: httpx
 def test_n_images_have_n_seeds_and_differ(client: httpx.Client) -> None:
     job = submit(client, {"Prefer": "wait=60"}, n=2, **FAST).json()
     assert job["seeds"] == [1, 2]
-    first, second = (result_of(client, job, index) for index in (0, 1))
-    assert first != second
-    assert [described(image)["seed"] for image in (first, second)] == [1, 2]
+    images = [result_of(client, job, index) for index in (0, 1)]
+    assert [described(image)["seed"] for image in images] == [1, 2]
+    first, second = (pixels_of(image).astype(int) for image in images)
+    assert (first != second).any()
     alone = submit(client, {"Prefer": "wait=60"}, num_inference_steps=3, strength=1, seed=2).json()
-    difference = pixels_of(second).astype(int) - pixels_of(result_of(client, alone)).astype(int)
+    difference = second - pixels_of(result_of(client, alone)).astype(int)
     assert np.abs(difference).max() <= 1
 
 

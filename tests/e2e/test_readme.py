@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from jobs.schema import JobProblem
 from tests.app.processes import api_process
 from tests.app.settling import Settler
 from tests.e2e.stack import ROOT, Stack
+from tests.programs import program
 
 LINES: list[str] = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 IMAGE_LINES = [LINES[0], *re.findall(r"```\n(curl -sSf .*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)]
@@ -25,8 +25,7 @@ IMAGE_LINES = [LINES[0], *re.findall(r"```\n(curl -sSf .*?)```", (ROOT / "docs" 
 
 
 def command(url: str, line: str, folder: Path) -> list[str]:
-    if shutil.which("curl") is None:
-        pytest.skip("no curl on this machine")
+    program("curl")
     if not (folder / "demo").exists():
         (folder / "demo").symlink_to(ROOT / "demo")
     return ["bash", "-ec", line.replace("http://127.0.0.1:8000", url)]

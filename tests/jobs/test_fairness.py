@@ -46,3 +46,12 @@ def test_the_queue_in_redis_is_fair_by_caller(connection: Redis) -> None:
     assert queue.position(anonymous) == 2
     assert queue.position(many[1]) == 3
     assert queue.depth() == 22
+
+
+def test_callers_without_a_key_take_turns_with_the_others_as_one(connection: Redis) -> None:
+    queue = queue_with(connection)
+    anonymous = [queue.submit(PARAMETERS, MASK, b"i", b"m").job_id for _ in range(3)]
+    known = queue.submit(PARAMETERS, MASK, b"i", b"m", caller="known").job_id
+    assert connection.lrange(queue.rq.key, 0, -1) == [
+        job_id.encode() for job_id in (anonymous[0], known, *anonymous[1:])
+    ]

@@ -12,6 +12,7 @@ from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, Qu
 from jobs.queue import JOB_FUNCTION, Idempotency, JobQueue, parameters_of
 from jobs.schema import InpaintParameters, MaskReport
 from jobs.settings import QueueSettings
+from jobs.work import Work
 
 PARAMETERS = InpaintParameters(
     prompt="ein Bär 🐻",
@@ -23,6 +24,7 @@ PARAMETERS = InpaintParameters(
     scheduler="ddim",
     masked_content="original",
 )
+WORK = Work(model="pocket", area_px=65_536, calls=20, rows=1, images=1)
 MASK = MaskReport(mode="white", coverage=0.5, bbox=(0, 0, 4, 4), soft=False)
 
 
@@ -51,6 +53,27 @@ def test_inputs_have_a_lifetime_and_a_waiting_job_has_none(connection: Redis) ->
     assert 98 <= connection.ttl(keys.image(job_id)) <= 100
     assert 98 <= connection.ttl(keys.mask(job_id)) <= 100
     assert connection.ttl(f"rq:job:{job_id}") == -1
+
+
+def test_what_is_kept_beside_a_job_has_a_lifetime(connection: Redis) -> None:
+    queue = queue_with(connection, input_ttl_s=100, record_ttl_s=200)
+    key = Idempotency("digest", "fingerprint")
+    job_id = queue.submit(PARAMETERS, MASK, b"i", b"m", key, "caller", WORK, ["few steps"]).job_id
+    assert connection.get(keys.caller(job_id)) == b"caller"
+    assert Work.model_validate_json(connection.get(keys.work(job_id))) == WORK
+    assert queue.job(job_id).meta["approximate"] == ["few steps"]
+    lifetimes = [connection.ttl(name) for name in (keys.caller(job_id), keys.work(job_id))]
+    assert all(98 <= ttl <= 100 for ttl in lifetimes)
+    assert 198 <= connection.ttl(keys.idempotency("digest")) <= 200
+
+
+def test_room_is_refused_at_the_limit_and_not_below_it(connection: Redis) -> None:
+    queue = queue_with(connection, queue_limit=2)
+    submit(queue)
+    queue.check_room()
+    submit(queue)
+    with pytest.raises(QueueFull, match="2 jobs wait already; at most 2 may"):
+        queue.check_room()
 
 
 def test_the_limit_is_exact_under_32_threads(connection: Redis) -> None:
@@ -166,6 +189,24 @@ def test_a_job_that_has_ended_cannot_be_canceled(connection: Redis) -> None:
     assert queue.store.canceled([job.id]) == set()
 
 
+def test_a_job_that_was_stopped_is_canceled_already(connection: Redis) -> None:
+    queue = queue_with(connection)
+    job = queue.job(submit(queue))
+    job.set_status(RqStatus.STOPPED)
+    queue.cancel(job.id)
+    assert (job.get_status(), queue.store.canceled([job.id])) == (RqStatus.STOPPED, set())
+
+
+def test_a_job_that_was_picked_up_meanwhile_is_not_taken_out_of_the_queue(connection: Redis) -> None:
+    """It was queued when the caller's cancel looked at it."""
+    queue = queue_with(connection)
+    job = queue.job(submit(queue))
+    job.set_status(RqStatus.STARTED)
+    assert not queue._cancel_queued(job)
+    assert job.get_status() == RqStatus.STARTED
+    assert not connection.exists(keys.ENDED)
+
+
 def test_a_running_job_is_only_flagged(connection: Redis) -> None:
     queue = queue_with(connection)
     job = queue.job(submit(queue))
@@ -192,3 +233,13 @@ def test_retry_after_is_bounded(connection: Redis) -> None:
     connection.delete(keys.ENDED)
     connection.lpush(keys.ENDED, *[now] * 64)
     assert queue.retry_after_s() == 1
+    connection.delete(queue.rq.key)
+    assert queue.retry_after_s() == 1
+
+
+def test_retry_after_is_never_too_early(connection: Redis) -> None:
+    queue = queue_with(connection)
+    submit(queue)
+    now = float(connection.time()[0])
+    connection.lpush(keys.ENDED, now - 8.1, now - 4)  # one job waits, which takes a little more than 4 s
+    assert queue.retry_after_s() == 5

@@ -9,9 +9,12 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from jobs import keys
+from jobs.pace import WorkerPace
 from jobs.schema import WorkerPresence
 from jobs.settings import QueueSettings
 from jobs.store import DRAIN_SAMPLE, Store
+
+WIDTHS = {"unet.conv_in": (4, 320)}
 
 
 @pytest.fixture
@@ -45,12 +48,25 @@ def test_everything_has_a_lifetime(store: Store, connection: Redis) -> None:
     store.put_inputs("j", b"i", b"m")
     store.put_results("j", [b"r"])
     store.flag_cancel("j")
-    store.announce(presence("w"), lease_s=10)
+    store.announce(presence("w"), lease_s=10, pace=WorkerPace(seats=1, models={}, left=[]))
+    store.put_widths("embedded", WIDTHS)
     with connection.pipeline() as pipeline:
         store.write_progress(pipeline, "j", step=1)
         pipeline.execute()
-    forever = {key.decode() for key in connection.keys("*") if connection.ttl(key) == -1}
-    assert forever == {keys.WORKERS}
+    lifetimes = {key.decode(): connection.ttl(key) for key in connection.keys("*")}
+    assert lifetimes.pop(keys.WORKERS) == -1
+    expected = {keys.image("j"): 60, keys.mask("j"): 60, keys.result("j", 0): 50, keys.progress("j"): 70}
+    expected |= {keys.cancel("j"): 70, keys.presence("w"): 10, keys.pace("w"): 10, keys.widths("embedded"): 70}
+    assert lifetimes == {name: pytest.approx(seconds, abs=2) for name, seconds in expected.items()}
+
+
+def test_what_is_known_of_adapters_is_kept_as_long_as_a_worker_says_so(store: Store, connection: Redis) -> None:
+    assert store.widths("embedded") is None
+    store.put_widths("embedded", WIDTHS)
+    connection.expire(keys.widths("embedded"), 5)
+    store.keep_widths(["embedded"])
+    assert store.widths("embedded") == WIDTHS
+    assert 68 <= connection.ttl(keys.widths("embedded")) <= 70
 
 
 def test_progress_is_merged_and_announced(store: Store, connection: Redis) -> None:
@@ -79,8 +95,27 @@ def test_an_end_forgets_inputs_but_not_results_and_not_that_it_was_canceled(stor
     store.put_inputs("j", b"i", b"m")
     store.put_results("j", [b"r"])
     store.flag_cancel("j")
+    for beside in (keys.caller("j"), keys.work("j")):
+        connection.set(beside, "x")
     store.note_end("j")
     assert {key.decode() for key in connection.keys("infill:j:*")} == {keys.result("j", 0), keys.cancel("j")}
+
+
+def test_an_end_wakes_those_who_wait_for_it(store: Store, connection: Redis) -> None:
+    with connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(keys.ENDS)
+        pubsub.get_message(timeout=1)
+        store.note_end("j")
+        message = pubsub.get_message(timeout=1)
+    assert message is not None and message["data"] == b"j"
+
+
+def test_one_end_makes_no_rate_and_the_latest_stands_first(store: Store, connection: Redis) -> None:
+    connection.lpush(keys.ENDED, 1.0)
+    assert store.drain_rate() == 0
+    store.note_end("j")
+    newest, oldest = map(float, connection.lrange(keys.ENDED, 0, -1))
+    assert oldest == 1.0 < newest
 
 
 def test_the_drain_rate_is_measured_over_the_latest_ends(store: Store, connection: Redis) -> None:
@@ -106,7 +141,9 @@ def test_workers_live_as_long_as_their_lease(store: Store, connection: Redis) ->
     connection.delete(keys.presence("a"))
     assert [worker.name for worker in store.workers()] == ["b"]
     assert connection.smembers(keys.WORKERS) == {b"b"}
+    connection.set(keys.pace("b"), "{}")
     store.withdraw("b")
+    assert not connection.exists(keys.WORKERS, keys.presence("b"), keys.pace("b"))
     assert store.workers() == []
 
 

@@ -195,7 +195,17 @@ def test_nothing_goes_while_a_request_shares_it_and_then_the_oldest_do() -> None
         for key in "abc":
             encodings.recall(key, lambda: piece(40))
         assert encodings.recall("a", lambda: piece(0)).nbytes == 40
+    assert encodings.size_bytes == 80
     assert [encodings.recall(key, lambda: piece(0)).nbytes for key in "cab"] == [40, 40, 0]
+    encodings.recall("d", lambda: piece(40))
+    assert encodings.size_bytes <= 100
+
+
+def test_a_budget_that_is_used_to_the_byte_is_kept() -> None:
+    encodings = Encodings(100)
+    for key, size_bytes in (("a", 60), ("b", 40)):
+        encodings.recall(key, lambda size_bytes=size_bytes: piece(size_bytes))  # type: ignore[misc]
+    assert (len(encodings), encodings.size_bytes) == (2, 100)
 
 
 def test_views_count_as_all_that_they_keep_and_once() -> None:
@@ -207,6 +217,15 @@ def test_arrays_of_equal_bytes_and_other_shape_have_other_digests() -> None:
     flat = np.zeros(12, np.uint8)
     assert digest(flat.reshape(3, 4)) != digest(flat.reshape(4, 3))
     assert digest(flat.reshape(3, 4)[:, ::2]) == digest(np.zeros((3, 2), np.uint8))
+
+
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_every_element_and_the_type_tell_digests_apart(at: int) -> None:
+    flat = np.zeros(12, np.uint8)
+    other = flat.copy()
+    other[at] = 1
+    assert digest(flat) != digest(other)
+    assert digest(flat) != digest(flat.view(np.int8))
 
 
 def test_an_evicted_model_releases_its_encodings(tmp_path: Path) -> None:

@@ -1,110 +1,175 @@
-"""Jobs that other workers died with, as the worker that finds them treats them. Real Redis, no model."""
+"""How jobs leave a worker: with an outcome, canceled, handed back, or lost. A real Redis, a tiny real model."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from redis import Redis
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
-from rq.serializers import JSONSerializer
 
-from jobs import keys
-from jobs.catalog import load_catalog
-from jobs.queue import JobQueue
-from jobs.schema import InpaintParameters, MaskReport
-from jobs.store import Store
-from worker.desk import Desk
-from worker.engine import Engine
-from worker.inpaint_queue import InpaintQueue
+from jobs.errors import DeadlineExceeded
+from jobs.schema import JobProblem, JobReport
+from tests.worker import tiny
+from tests.worker.batch_workers import (
+    SETTINGS,
+    attempt,
+    begin,
+    boundaries,
+    counted,
+    ends,
+    fresh,
+    lose_lease,
+    make_worker,
+    run,
+    step_until_done,
+    submit,
+    tiny_model,
+    uploads_left,
+    waiting,
+)
+from worker.leases import Seat
 from worker.rq_worker import BatchWorker
-from worker.session import Session
-from worker.settings import WorkerSettings
 
-SETTINGS = WorkerSettings(lease_s=3)
-MASK = MaskReport(mode="white", coverage=0.1, bbox=(0, 0, 8, 8), soft=False)
+ATTEMPTS = SETTINGS.max_attempts
 
 
-def make_worker(connection: Redis, name: str) -> BatchWorker:
-    session = Session(Engine({}, 1), 1)
-    desk = Desk(name, Store(connection, SETTINGS), load_catalog(None), session, SETTINGS)
-    queue = InpaintQueue(SETTINGS.queue_name, connection=connection, serializer=JSONSerializer)
-    return BatchWorker([queue], name=name, connection=connection, serializer=JSONSerializer, desk=desk)
+@pytest.fixture
+def worker(connection: Redis) -> Iterator[BatchWorker]:
+    made = make_worker(connection, "w", tiny_model())
+    yield made
+    made.session.shutdown()
 
 
-def popped_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None:
-    """Killed right after the pop, a while ago."""
-    assert worker._queue().pop(None) == job
-    seen_first = f"{worker._queue().intermediate_queue_key}:first_seen:{job.id}"
-    connection.set(seen_first, time.time() - 100)
+def problem(job: Job) -> str:
+    """The code that its caller reads."""
+    result = fresh(job).latest_result()
+    assert result is not None and result.exc_string
+    return JobProblem.model_validate_json(result.exc_string).code
 
 
-def begun_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None:
-    """Killed in mid-batch, longer than a lease ago."""
-    assert worker._queue().pop(None) == job
-    execution = worker.prepare_execution(job)
-    worker.prepare_job_execution(job, True)
-    connection.zadd(job.started_job_registry.key, {execution.composite_key: 1})
+# ---- outcomes
 
 
-DEATHS = pytest.mark.parametrize("die", [popped_by_the_dead, begun_by_the_dead])
-
-
-def reclaim(connection: Redis, die: Callable[[BatchWorker, Redis, Job], None], retries_left: int) -> BatchWorker:
-    """A job that a worker died with, and the living one that has looked for such jobs."""
-    queue = JobQueue(connection, SETTINGS)
-    parameters = InpaintParameters.model_validate(
-        {
-            "model": "pocket",
-            "seed": 1,
-            "num_inference_steps": 1,
-            "guidance_scale": 1,
-            "strength": 1,
-            "scheduler": "ddim",
-            "masked_content": "original",
-        }
-    )
-    job = queue.job(queue.submit(parameters, MASK, b"image", b"mask").job_id)
-    job.retries_left = retries_left
-    job.save()
-    die(make_worker(connection, "dead"), connection, job)
-    while connection.info("server")["uptime_in_seconds"] < SETTINGS.lease_s + 2:  # it trusts no lease before
-        time.sleep(0.1)
-    living = make_worker(connection, "living")
-    living.clean_registries()
-    return living
-
-
-def counted(worker: BatchWorker) -> float:
-    return worker.desk.metrics.registry.get_sample_value("infill_jobs_ended_total", {"outcome": "crashed"}) or 0.0
-
-
-def only_job(connection: Redis) -> Job:
-    (key,) = connection.keys("rq:job:*")
-    return Job.fetch(key.decode().rpartition(":")[2], connection=connection, serializer=JSONSerializer)
-
-
-@DEATHS
-def test_a_job_whose_last_attempt_died_is_counted_and_its_uploads_go(
-    connection: Redis, die: Callable[[BatchWorker, Redis, Job], None]
+def test_a_job_that_succeeds_leaves_its_report_and_images_and_no_uploads(
+    connection: Redis, worker: BatchWorker
 ) -> None:
-    living = reclaim(connection, die, retries_left=0)
-    job = only_job(connection)
-    assert job.get_status() == RqStatus.FAILED and job.ended_at
-    assert counted(living) == 1
-    assert connection.llen(keys.ENDED) == 1
-    assert not connection.exists(keys.image(job.id), keys.mask(job.id))
-    living.clean_registries()
-    assert counted(living) == 1
+    job = submit(connection, n=2)
+    begin(worker)
+    run(worker)
+    report = JobReport.model_validate(fresh(job).return_value())
+    images = [worker.desk.store.result(job.id, index) for index in range(3)]
+    assert fresh(job).get_status() == RqStatus.FINISHED
+    assert [image and len(image) for image in images] == [*(info.size_bytes for info in report.images), None]
+    assert (counted(worker, "succeeded"), ends(worker), uploads_left(job)) == (1, 1, 0)
+    assert not worker.seats and not worker.session.tasks and not worker.executions
+    assert not connection.zcard(job.started_job_registry.key)
 
 
-@DEATHS
-def test_a_job_with_attempts_left_is_queued_again_and_keeps_its_uploads(
-    connection: Redis, die: Callable[[BatchWorker, Redis, Job], None]
+def test_a_failure_that_cannot_end_better_is_tried_once(connection: Redis, worker: BatchWorker) -> None:
+    job = submit(connection, image=b"no picture")
+    begin(worker)
+    run(worker)
+    assert (fresh(job).get_status(), fresh(job).retries_left) == (RqStatus.FAILED, 0)
+    assert fresh(job).ended_at and waiting(worker) == []
+    assert (attempt(worker, job), problem(job)) == (1, "undecodable_job")
+    assert (counted(worker, "undecodable_job"), ends(worker), uploads_left(job)) == (1, 1, 0)
+    worker._note_crashes()
+    assert counted(worker, "crashed") == 0
+
+
+class Broken(torch.nn.Module):
+    """A network whose error nobody foresaw."""
+
+    def forward(self, *_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+
+def test_a_failure_that_nobody_foresaw_is_tried_again_at_the_front_until_no_attempt_is_left(
+    connection: Redis,
 ) -> None:
-    living = reclaim(connection, die, retries_left=2)
-    job = only_job(connection)
-    assert job.get_status() == RqStatus.QUEUED and job.retries_left == 1 and job.ended_at is None
-    assert connection.lrange(living._queue().key, 0, -1) == [job.id.encode()]
-    assert counted(living) == 0 and not connection.exists(keys.ENDED)
-    assert connection.exists(keys.image(job.id), keys.mask(job.id)) == 2
+    model = tiny.model("sd", "concat")
+    model.network = Broken()
+    settings = SETTINGS.model_copy(update={"seats": 1})
+    worker = make_worker(connection, "w", {"tiny": model}, settings)
+    job, later = submit(connection), submit(connection)
+    for tried in range(1, ATTEMPTS + 1):
+        assert waiting(worker) == [job.id, later.id]
+        assert (uploads_left(job), ends(worker)) == (2, 0)
+        seat = begin(worker)
+        assert attempt(worker, job) == tried
+        step_until_done(worker, seat)
+        worker._settle(seat)
+    worker.session.shutdown()
+    assert (fresh(job).get_status(), problem(job)) == (RqStatus.FAILED, "internal_error")
+    assert (counted(worker, "internal_error"), ends(worker), uploads_left(job)) == (1, 1, 0)
+    assert waiting(worker) == [later.id]
+
+
+def test_a_job_over_its_deadline_fails_alone_and_is_not_tried_again(connection: Redis, worker: BatchWorker) -> None:
+    late, mate = submit(connection), submit(connection)
+    seat = begin(worker)
+    next(boundaries(worker))
+    seat.task.deadline_s = 0.0
+    worker._boundary()
+    assert (fresh(late).get_status(), problem(late)) == (RqStatus.FAILED, "deadline_exceeded")
+    assert (attempt(worker, late), fresh(late).retries_left, waiting(worker)) == (1, 0, [])
+    assert (counted(worker, "deadline_exceeded"), ends(worker)) == (1, 1)
+    run(worker)
+    assert fresh(mate).get_status() == RqStatus.FINISHED
+
+
+def test_a_canceled_job_leaves_at_the_next_boundary_and_its_mates_go_on(connection: Redis, worker: BatchWorker) -> None:
+    canceled, mate = submit(connection), submit(connection)
+    begin(worker)
+    next(boundaries(worker))
+    worker.desk.store.flag_cancel(canceled.id)
+    worker._boundary()
+    assert [seat.job.id for seat in worker.seats.values()] == [mate.id]
+    assert (fresh(canceled).get_status(), waiting(worker)) == (RqStatus.STOPPED, [])
+    assert fresh(canceled).ended_at
+    assert (counted(worker, "canceled"), ends(worker), uploads_left(canceled)) == (1, 1, 0)
+    run(worker)
+    assert fresh(mate).get_status() == RqStatus.FINISHED
+
+
+# ---- a lease that is gone
+
+
+def succeed(worker: BatchWorker, seat: Seat) -> None:
+    step_until_done(worker, seat)
+
+
+def fail(_worker: BatchWorker, seat: Seat) -> None:
+    seat.task.fail(DeadlineExceeded("too long"))
+
+
+def cancel(worker: BatchWorker, seat: Seat) -> None:
+    worker.desk.store.flag_cancel(seat.job.id)
+
+
+def drain(worker: BatchWorker, _seat: Seat) -> None:
+    for _ in range(2):
+        worker.request_stop(15, None)
+
+
+def notice(worker: BatchWorker, seat: Seat) -> None:
+    lose_lease(worker, seat)
+    worker.beat()
+
+
+@pytest.mark.parametrize("leave", [succeed, fail, cancel, drain, notice])
+def test_a_worker_whose_lease_is_gone_writes_nothing_and_drops_the_job(
+    connection: Redis, worker: BatchWorker, leave: Callable[[BatchWorker, Seat], None]
+) -> None:
+    job = submit(connection)
+    seat = begin(worker)
+    leave(worker, seat)
+    if leave is not notice:
+        lose_lease(worker, seat)
+    worker._boundary()
+    assert not worker.seats and not worker.session.tasks and not worker.executions
+    assert (fresh(job).get_status(), fresh(job).retries_left) == (RqStatus.STARTED, ATTEMPTS - 1)
+    assert fresh(job).latest_result() is None and worker.desk.store.result(job.id, 0) is None
+    assert (ends(worker), uploads_left(job), waiting(worker)) == (0, 2, [])
+    assert not connection.exists(f"rq:execution:{job.id}:{seat.execution.id}")

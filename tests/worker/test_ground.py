@@ -5,6 +5,7 @@ import torch
 
 from tests.worker import tiny
 from tests.worker.test_parity import canvas, no_clock, parameters, run_alone
+from worker.families.base import Canvas
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.sd import StableDiffusion
 from worker.fill import fill
@@ -37,6 +38,19 @@ def test_a_network_that_adds_nothing_leaves_the_fill_to_the_pixel() -> None:
     for state in states:
         state.latents = torch.zeros_like(state.latents)
     assert np.array_equal(model.finish(states), np.stack([pixels.filled] * 2))
+
+
+def test_what_the_fill_loses_in_decoding_is_that_of_the_requests_own_picture_and_hole() -> None:
+    """On a model that keeps what it encodes, other pictures and other holes come one after another."""
+    pipeline = tiny.pipeline("sd", "concat", "ddim")
+    pipeline.unet.register_to_config(paints_on_fill=True)
+    model, pixels = StableDiffusion("tiny", pipeline, encoding_budget_bytes=2**30), canvas()
+    hole = pixels.mask.copy()
+    hole[16:24, 8:16] = 0
+    for other in (pixels, canvas(1), Canvas(pixels.image, hole), pixels):
+        (state,) = model.prepare(other, parameters("ddim", 1.0), no_clock)
+        state.latents = torch.zeros_like(state.latents)
+        assert np.array_equal(model.finish([state])[0], other.filled)
 
 
 def test_cells_without_a_hole_are_the_ground_whatever_the_network_says_of_them() -> None:

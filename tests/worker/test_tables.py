@@ -1,10 +1,16 @@
 """Tabulated steps are the steps of diffusers' own schedulers, in any mixture."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from jobs.schedulers import SCHEDULERS
+from jobs.schema import InpaintParameters
 from tests.worker import tiny
+from tests.worker.test_parity import canvas, parameters, run_alone
+from worker.families.base import Canvas
 from worker.sampling import begin, network_scaled, new_scheduler, noised, step_arguments
 from worker.tables import TABULATED, Call, Table, step_together, tabulate
 
@@ -78,8 +84,36 @@ def test_schedulers_that_draw_noise_or_look_back_without_end_are_left_to_themsel
     assert tabulate(name, scheduler, begin(scheduler, {"num_inference_steps": 4}, 0, CPU)) is None
 
 
-def test_a_scheduler_that_clips_is_left_to_itself() -> None:
+@pytest.mark.parametrize("clips", ["clip_sample", "thresholding"])
+def test_a_scheduler_that_clips_is_left_to_itself(clips: str) -> None:
     loaded = tiny.model("sd", "recompose").pipeline.scheduler
-    clipping = type(loaded).from_config(loaded.config, clip_sample=True)
+    clipping = type(loaded).from_config(loaded.config, **{clips: True})
     scheduler = new_scheduler("ddim", clipping, seed=0)
     assert tabulate("ddim", scheduler, begin(scheduler, {"num_inference_steps": 4}, 0, CPU)) is None
+
+
+def changed(**changes: Any) -> InpaintParameters:
+    return parameters("ddim", 1.0).model_copy(update=changes)
+
+
+def smaller(pixels: Canvas) -> Canvas:
+    """The upper half: another grid of latents."""
+    half = len(pixels.mask) // 2
+    return Canvas(np.ascontiguousarray(pixels.image[:half]), np.ascontiguousarray(pixels.mask[:half]))
+
+
+@pytest.mark.parametrize(
+    ("name", "schedulers"), [("sd", ("ddim", "euler")), ("flux", ("flow_euler", "flow_euler_karras"))]
+)
+def test_a_model_steps_each_request_by_its_own_schedule_whatever_it_ran_before(
+    name: str, schedulers: tuple[str, str]
+) -> None:
+    """FLUX's noise levels go by the size of the grid too. One after another on one model, and each on a fresh one."""
+    first = {"scheduler": schedulers[0], "guidance_scale": 1.0, "num_inference_steps": 6}
+    asked = [(changed(**first, **more), canvas()) for more in ({}, {"strength": 0.6})]
+    asked += [(changed(**first), smaller(canvas())), (changed(**first | {"num_inference_steps": 7}), canvas())]
+    asked += [(changed(**first | {"scheduler": schedulers[1]}), canvas())]
+    used = tiny.model(name, "recompose")
+    for wanted, pixels in asked:
+        (state,), (alone,) = (run_alone(model, wanted, pixels) for model in (used, tiny.model(name, "recompose")))
+        assert torch.equal(state.latents, alone.latents), wanted
