@@ -35,7 +35,7 @@ from worker.stopwatch import PHASES, Stopwatch
 
 Measure = Callable[[Family, ModelEntry], list[Pace]]
 
-DEADLINE_S = 2
+DEADLINE_S = 4
 LOAD_S = 2.5
 MASK = MaskReport(mode="white", coverage=0.1, bbox=(30, 20, 60, 50), soft=False)
 ENTRY = """

@@ -1,0 +1,1 @@
+"""``make attack``: hostile files and floods against a real stack, beside callers who must not notice."""
