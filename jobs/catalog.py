@@ -10,10 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schedulers import Family, Scheduler, check_scheduler
+from jobs.schedulers import NOISE_LAWS, Family, Scheduler, check_scheduler
 from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 Source = Literal["embedded", "file", "hub", "folder"]
+Prediction = Literal["auto", "epsilon", "v_prediction"]
 
 
 class Preset(Record):
@@ -37,6 +38,7 @@ class ModelEntry(Record):
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
+    prediction_type: Prediction = Field("auto", description='"auto": as the file is marked, or its configs say')
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps
@@ -65,6 +67,8 @@ class ModelEntry(Record):
             raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
         if self.config and self.source_kind != "file":
             raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
+        if self.prediction_type != "auto" and NOISE_LAWS[self.family] != "diffusion":
+            raise ValueError(f"prediction_type: only for families sd and sdxl, not {self.family!r}")
         steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")

@@ -8,10 +8,20 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, reason_of
+from worker.model_folders import check_folder, read_variants, reason_of
+from worker.prediction import changed_scheduler
 from worker.single_files import read_file
 
 EMBEDDED = Path(__file__).with_name("pocket") / "model"
+OTHER_FILES = {
+    ".ckpt": "a pickle, which can run any code when it is opened",
+    ".pt": "a pickle, which can run any code when it is opened",
+    ".pth": "a pickle, which can run any code when it is opened",
+    ".bin": "a pickle, which can run any code when it is opened",
+    ".pkl": "a pickle, which can run any code when it is opened",
+    ".gguf": "a GGUF file, whose weights are kept in blocks of a few bits",
+}
+"""Endings of files that are not read -> what they are."""
 
 
 def read_pipeline(
@@ -23,20 +33,27 @@ def read_pipeline(
         BadModel: the source is not there, or is of another family.
         Exception: whatever diffusers, transformers, safetensors and the hub's client raise of damaged files.
     """
+    suffix = Path(entry.source).suffix.lower()
+    if suffix in OTHER_FILES:
+        raise BadModel(
+            f"{entry.source} is {OTHER_FILES[suffix]}; it is not read. Convert it to .safetensors, or name a diffusers "
+            "folder of the model."
+        )
     if entry.source_kind == "file":
         return read_file(pipeline_class, entry, dtype, options)
     if entry.source_kind == "hub":
-        return _read_hub(pipeline_class, entry, dtype, options)
-    folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
+        folder = _download(pipeline_class, entry, options)
+    else:
+        folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
     check_folder(folder, entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    parts = read_variants(folder, dtype, options) | changed_scheduler(folder, entry.prediction_type)
+    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options, **parts)
 
 
-def _read_hub(
-    pipeline_class: type[DiffusionPipeline], entry: ModelEntry, dtype: torch.dtype, options: dict[str, Any]
-) -> DiffusionPipeline:
+def _download(pipeline_class: type[DiffusionPipeline], entry: ModelEntry, options: dict[str, Any]) -> Path:
+    """A model's folder in the hub's cache."""
     try:
-        folder = pipeline_class.download(entry.source, revision=entry.revision, **options)
+        return Path(pipeline_class.download(entry.source, revision=entry.revision, **options))
     except Exception as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
@@ -44,5 +61,3 @@ def _read_hub(
             f"Download it where there is a network (hf download {entry.source}) and bring the cache here (HF_HOME), or "
             f"name a local folder; a relative one is written ./{entry.source}."
         ) from error
-    check_folder(Path(folder), entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)

@@ -20,6 +20,7 @@ from jobs.loras import describe
 from tests.worker import loras, tiny
 from tests.worker.ldm import unet_tensors
 from tests.worker.published import narrow_converter, network_tensors
+from tests.worker.test_single_files import sd3
 from worker import peft_layers
 from worker.state import Adapter
 
@@ -254,7 +255,7 @@ def flux_deltas(_: Any, checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.
     return narrow_converter(32)(checkpoint)
 
 
-def sdxl_deltas(pipeline: Any, checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unet_deltas(pipeline: Any, checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     named = {f"model.diffusion_model.{name}": tensor for name, tensor in checkpoint.items()}
     converted: dict[str, torch.Tensor] = convert_ldm_unet_checkpoint(named, pipeline.unet.config)
     return converted
@@ -266,8 +267,18 @@ def first_code(pipeline: Any) -> dict[str, torch.Tensor]:
     return {name.removeprefix("model.diffusion_model."): tensor for name, tensor in unet_tensors(pipeline.unet)}
 
 
-FIRST_CODE = {"sd3": sd3_deltas, "flux": flux_deltas, "sdxl": sdxl_deltas, "sd": sdxl_deltas}
-"""How diffusers itself reads a checkpoint's weights: of one that holds what is to be added, and zeros."""
+def sd35_medium() -> Any:
+    return sd3(qk_norm="rms_norm", dual_attention_layers=(0,))
+
+
+FIRST_CODE: dict[str, tuple[Callable[[], Any], Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]]] = {
+    "sd3": (lambda: pipeline_of("sd3"), sd3_deltas),
+    "sd3.5 medium": (sd35_medium, sd3_deltas),
+    "flux": (lambda: pipeline_of("flux"), flux_deltas),
+    "sdxl": (lambda: pipeline_of("sdxl"), unet_deltas),
+    "sd": (lambda: pipeline_of("sd"), unet_deltas),
+}
+"""A pipeline, and how diffusers itself reads a checkpoint: here one that holds what is to be added, and zeros."""
 
 FIRST_CODE_NAMINGS = {
     "kohya": (lambda layer: f"lora_unet_{layer.replace('.', '_')}", DOWN_UP),
@@ -281,7 +292,8 @@ FIRST_CODE_NAMINGS = {
 def test_layers_of_the_models_first_code_get_what_the_checkpoint_with_it_would_hold(
     family: str, naming: str, tmp_path: Path
 ) -> None:
-    pipeline, (name, (down_name, up_name)) = pipeline_of(family), FIRST_CODE_NAMINGS[naming]
+    (make, deltas_of), (name, (down_name, up_name)) = FIRST_CODE[family], FIRST_CODE_NAMINGS[naming]
+    pipeline = make()
     checkpoint = {key: torch.zeros_like(tensor) for key, tensor in first_code(pipeline).items()}
     layers = {key: tensor for key, tensor in checkpoint.items() if key.endswith(".weight") and tensor.dim() in (2, 4)}
     tensors = {}
@@ -293,7 +305,7 @@ def test_layers_of_the_models_first_code_get_what_the_checkpoint_with_it_would_h
         checkpoint[key] = delta(down, up, 1 if alpha is None else alpha.item() / len(down))
     save_file(tensors, tmp_path / "made.safetensors")
     network = "unet" if hasattr(pipeline, "unet") else "transformer"
-    converted = FIRST_CODE[family](pipeline, checkpoint)
+    converted = deltas_of(pipeline, checkpoint)
     assert_adds(
         pipeline,
         tmp_path / "made.safetensors",
