@@ -69,6 +69,12 @@ def read_variants(folder: Path, dtype: torch.dtype, options: Mapping[str, Any]) 
     return {name: read_part(folder, name, kind, dtype) for name, kind in kinds.items() if _only_variant(folder / name)}
 
 
+def lacks_weights(folder: Path, options: Mapping[str, Any]) -> bool:
+    """Whether there are no weights of a network that a diffusers folder names."""
+    parts = [folder / name for name in parts_of(folder) if name not in options]
+    return not all([*part.glob("*.safetensors"), *part.glob("*.bin")] for part in parts)
+
+
 def _only_variant(part: Path) -> str | None:
     """ "fp16" or the first one where the weights are there as variants alone."""
     found = [VARIANT.fullmatch(file.name) for file in part.glob("*.safetensors")]

@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, read_variants, reason_of
+from worker.model_folders import check_folder, lacks_weights, read_variants, reason_of
 from worker.prediction import changed_scheduler
 from worker.single_files import read_file
 
@@ -51,9 +51,11 @@ def read_pipeline(
 
 
 def _download(pipeline_class: type[DiffusionPipeline], entry: ModelEntry, options: dict[str, Any]) -> Path:
-    """A model's folder in the hub's cache."""
+    """A model's folder in the hub's cache, with the variant fp16 of the weights where there are no others."""
     try:
-        return Path(pipeline_class.download(entry.source, revision=entry.revision, **options))
+        folder = Path(pipeline_class.download(entry.source, revision=entry.revision, **options))
+        if lacks_weights(folder, options):
+            return Path(pipeline_class.download(entry.source, revision=entry.revision, variant="fp16", **options))
     except Exception as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
@@ -61,3 +63,4 @@ def _download(pipeline_class: type[DiffusionPipeline], entry: ModelEntry, option
             f"Download it where there is a network (hf download {entry.source}) and bring the cache here (HF_HOME), or "
             f"name a local folder; a relative one is written ./{entry.source}."
         ) from error
+    return folder
