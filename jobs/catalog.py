@@ -14,6 +14,9 @@ from jobs.schedulers import NOISE_LAWS, Family, Scheduler, check_scheduler
 from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 Source = Literal["embedded", "file", "hub", "folder"]
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
+"""Of a source that is a single file. The worker reads the first kind and refuses the others by name."""
+
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
 
@@ -57,7 +60,7 @@ class ModelEntry(Record):
         """What ``source`` names, by its form alone: the API cannot see the workers' disks."""
         if self.source == "embedded":
             return "embedded"
-        if self.source.endswith(".safetensors"):
+        if Path(self.source).suffix.lower() in FILE_SUFFIXES:
             return "file"
         return "hub" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.source) else "folder"
 

@@ -28,8 +28,8 @@ def marked_prediction(names: Iterable[str], metadata: Mapping[str, str]) -> Pred
     """What a single file says of its network by a mark, or else in its header; "auto" if nothing."""
     if any(is_mark(name) and name.endswith(V_PRED) for name in names):
         return "v_prediction"
-    said = (SPEC_WORDS.get(metadata.get(key, "")) for key in SPEC_KEYS)
-    return next((word for word in said if word), "auto")
+    words = (SPEC_WORDS.get(metadata.get(key, "")) for key in SPEC_KEYS)
+    return next((word for word in words if word), "auto")
 
 
 def is_zero_snr(names: Iterable[str]) -> bool:

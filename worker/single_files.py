@@ -49,6 +49,9 @@ FAMILY_OF_KIND = {
 }
 """What diffusers calls the kinds of single files -> family."""
 
+PICKLE = "a pickle, which can run any code when it is opened"
+GGUF = "a GGUF file, whose weights are kept in blocks of a few bits"
+
 UNKNOWN_KIND = "v1"
 """diffusers' word for what it does not know, too."""
 
@@ -66,6 +69,9 @@ def read_file(
 ) -> DiffusionPipeline:
     """A single file holds weights only; diffusers takes the architecture, and what else is missing, from a folder."""
     file = Path(entry.source).expanduser()
+    if file.suffix.lower() != ".safetensors":
+        kind = GGUF if file.suffix.lower() == ".gguf" else PICKLE
+        raise BadModel(f"{file} is {kind}; it is not read. Convert it to .safetensors, or name a diffusers folder.")
     if not file.is_file():
         raise BadModel(f"There is no file {file}.")
     if not hasattr(pipeline_class, "from_single_file"):
@@ -93,8 +99,9 @@ def _scheduler(entry: ModelEntry, folder: Path, names: Collection[str], metadata
     """By the catalog's word, else the file's marks; flows have none."""
     if NOISE_LAWS[entry.family] != "diffusion":
         return {}
-    said = marked_prediction(names, metadata) if entry.prediction_type == "auto" else entry.prediction_type
-    return changed_scheduler(folder, said, is_zero_snr(names))
+    own = entry.prediction_type
+    prediction = marked_prediction(names, metadata) if own == "auto" else own
+    return changed_scheduler(folder, prediction, is_zero_snr(names))
 
 
 def _check_guidance(file: Path, weights: Mapping[str, torch.Tensor], folder: Path) -> None:

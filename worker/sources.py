@@ -13,15 +13,6 @@ from worker.prediction import changed_scheduler
 from worker.single_files import read_file
 
 EMBEDDED = Path(__file__).with_name("pocket") / "model"
-OTHER_FILES = {
-    ".ckpt": "a pickle, which can run any code when it is opened",
-    ".pt": "a pickle, which can run any code when it is opened",
-    ".pth": "a pickle, which can run any code when it is opened",
-    ".bin": "a pickle, which can run any code when it is opened",
-    ".pkl": "a pickle, which can run any code when it is opened",
-    ".gguf": "a GGUF file, whose weights are kept in blocks of a few bits",
-}
-"""Endings of files that are not read -> what they are."""
 
 
 def read_pipeline(
@@ -33,12 +24,6 @@ def read_pipeline(
         BadModel: the source is not there, or is of another family.
         Exception: whatever diffusers, transformers, safetensors and the hub's client raise of damaged files.
     """
-    suffix = Path(entry.source).suffix.lower()
-    if suffix in OTHER_FILES:
-        raise BadModel(
-            f"{entry.source} is {OTHER_FILES[suffix]}; it is not read. Convert it to .safetensors, or name a diffusers "
-            "folder of the model."
-        )
     if entry.source_kind == "file":
         return read_file(pipeline_class, entry, dtype, options)
     if entry.source_kind == "hub":

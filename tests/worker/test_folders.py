@@ -60,10 +60,11 @@ def test_a_single_file_takes_what_it_lacks_from_a_folder_with_a_variant_alone(tm
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.pth", "model.bin", "model.pkl", "MODEL.CKPT"])
-@pytest.mark.parametrize("folder", ["/models/", "models/", "./"])
-def test_a_pickle_is_refused_by_name_with_what_to_do(folder: str, name: str) -> None:
-    with pytest.raises(BadModel, match=f"{folder}{name} is a pickle.* is not read. Convert it to .safetensors"):
-        load(folder + name)
+@pytest.mark.parametrize("folder", ["/models", "models", "~/models"])
+@pytest.mark.parametrize("fields", [{}, {"config": "/configs"}])
+def test_a_pickle_is_refused_by_name_with_what_to_do(folder: str, name: str, fields: dict[str, str]) -> None:
+    with pytest.raises(BadModel, match=f"models/{name} is a pickle.* is not read. Convert it to .safetensors, or name"):
+        load(f"{folder}/{name}", **fields)
 
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
