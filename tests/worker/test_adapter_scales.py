@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
@@ -81,6 +82,19 @@ def test_every_layer_gets_its_own_alpha_over_its_own_rank_in_every_naming(
         expected[place] = delta(down, up, 1 if alpha is None else alpha.item() / rank)
     save_file(tensors, tmp_path / "made.safetensors")
     describe(tmp_path / "made.safetensors").check_fits("tiny", family, peft_layers.widths_of(pipeline))
+    assert_adds(pipeline, tmp_path / "made.safetensors", expected)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
+)
+def test_a_file_may_hold_any_kind_of_floats(dtype: torch.dtype, tmp_path: Path) -> None:
+    pipeline, tensors, expected = pipeline_of("flux"), {}, {}
+    for (part, layer), (down, up) in matrices(weights_of(pipeline)).items():
+        name = f"{part}.{layer}.lora_"
+        tensors[f"{name}A.weight"], tensors[f"{name}B.weight"] = down.to(dtype), up.to(dtype)
+        expected[part, layer] = delta(down.to(dtype).float(), up.to(dtype).float(), 1)
+    save_file(tensors, tmp_path / "made.safetensors")
     assert_adds(pipeline, tmp_path / "made.safetensors", expected)
 
 
