@@ -103,8 +103,8 @@ def load(pipeline: Any, file: LoraFile, digest: str, widths: Mapping[str, Width]
     """
     if not isinstance(pipeline, LoraBaseMixin):
         raise BadLora(f"diffusers reads no adapters for {type(pipeline).__name__}.")
-    updates = read_updates(file, widths, _layers_of(pipeline, widths))
     try:
+        updates = read_updates(file, widths, _layers_of(pipeline, widths))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", SEVERAL)
             pipeline.load_lora_weights(_in_diffusers_names(updates), adapter_name=digest)
