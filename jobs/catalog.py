@@ -10,10 +10,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schedulers import Family, Scheduler, check_scheduler, fitting_schedulers, misfit
+from jobs.schedulers import NOISE_LAWS, Family, Scheduler, check_scheduler, fitting_schedulers, misfit
 from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
 
 Source = Literal["embedded", "file", "hub", "folder"]
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
+"""Of a source that is a single file. The worker reads the first kind and refuses the others by name."""
+
+Prediction = Literal["auto", "epsilon", "v_prediction"]
 
 
 class Preset(Record):
@@ -37,6 +41,7 @@ class ModelEntry(Record):
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
+    prediction_type: Prediction = Field("auto", description='"auto": as the file is marked, or its configs say')
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps
@@ -59,7 +64,7 @@ class ModelEntry(Record):
         """What ``source`` names, by its form alone: the API cannot see the workers' disks."""
         if self.source == "embedded":
             return "embedded"
-        if self.source.endswith(".safetensors"):
+        if Path(self.source).suffix.lower() in FILE_SUFFIXES:
             return "file"
         return "hub" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.source) else "folder"
 
@@ -69,6 +74,8 @@ class ModelEntry(Record):
             raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
         if self.config and self.source_kind != "file":
             raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
+        if self.prediction_type != "auto" and NOISE_LAWS[self.family] != "diffusion":
+            raise ValueError(f"prediction_type: only for families sd and sdxl, not {self.family!r}")
         steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
         if max(steps) > self.max_num_inference_steps:
             raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")

@@ -12,9 +12,14 @@ from jobs.errors import InvalidLora
 METADATA_KEY = "lora_adapter_metadata"
 
 
+def _whole(pattern: str) -> str:
+    """As ``peft.utils.other.get_pattern_key`` has it."""
+    return rf"(.*\.)?({pattern})$"
+
+
 def _compiles(pattern: str) -> str:
     try:
-        re.compile(pattern)
+        re.compile(_whole(pattern))
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"not a pattern for names: {error}") from None
     return pattern
@@ -42,8 +47,7 @@ class LoraConfig(BaseModel):
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """As ``peft.utils.other.get_pattern_key`` has it."""
-    return re.match(rf"(.*\.)?({pattern})$", name) is not None
+    return re.match(_whole(pattern), name) is not None
 
 
 def configs_of(metadata: Mapping[str, str]) -> dict[str, LoraConfig]:

@@ -62,9 +62,13 @@ def _update(
     if target.swapped:
         up = torch.cat(up.chunk(2)[::-1])
     scale = _scale(file, layer, place, tensors[found.alpha] if found.alpha else None)
-    if not (math.isfinite(scale) and down.isfinite().all() and up.isfinite().all()):
+    if not (math.isfinite(scale) and _is_finite(down) and _is_finite(up)):
         raise BadLora(f"The adapter {file.name!r} has a number that is not finite in its layer {layer.name[:200]!r}.")
     return Update(*place, down.contiguous(), up.contiguous(), scale)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(tensor.float().isfinite().all())  # torch does not look into 8-bit floats
 
 
 def _scale(file: LoraFile, layer: Layer, place: tuple[str, str], alpha: torch.Tensor | None) -> float:

@@ -86,7 +86,6 @@ class Adapters:
         wardrobe = self._wardrobe(family)
         for adapter in wanted:
             if adapter.digest not in wardrobe.loaded:
-                peft_layers.put_on(family.pipeline, ())
                 wardrobe.worn = ()
                 size_bytes = peft_layers.load(
                     family.pipeline, self._files[adapter.digest], adapter.digest, wardrobe.widths

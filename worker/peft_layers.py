@@ -103,12 +103,12 @@ def load(pipeline: Any, file: LoraFile, digest: str, widths: Mapping[str, Width]
     """
     if not isinstance(pipeline, LoraBaseMixin):
         raise BadLora(f"diffusers reads no adapters for {type(pipeline).__name__}.")
-    updates = read_updates(file, widths, _layers_of(pipeline, widths))
     try:
+        updates = read_updates(file, widths, _layers_of(pipeline, widths))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", SEVERAL)
             pipeline.load_lora_weights(_in_diffusers_names(updates), adapter_name=digest)
-        return _settle(pipeline, file, digest, updates)
+        return _set_scales(pipeline, file, digest, updates)
     except Exception as error:
         delete(pipeline, digest)
         if isinstance(error, BadLora | torch.OutOfMemoryError):
@@ -125,7 +125,7 @@ def _in_diffusers_names(updates: list[Update]) -> dict[str, torch.Tensor]:
     return downs | {f"{name}B.weight": update.up for name, update in halves.items()}
 
 
-def _settle(pipeline: Any, file: LoraFile, digest: str, updates: list[Update]) -> int:
+def _set_scales(pipeline: Any, file: LoraFile, digest: str, updates: list[Update]) -> int:
     """Give each layer the file's scale; the bytes taken on the device. Raises BadLora unless it is these layers."""
     loaded = {place: layer for place, layer in _tuned(pipeline).items() if digest in layer.lora_A}
     wanted = {(update.part, update.layer): update for update in updates}

@@ -4,15 +4,16 @@ Such a file holds weights only. diffusers takes the architecture from a folder o
 weights of is taken from there, too.
 """
 
-import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from diffusers.loaders.single_file import load_single_file_sub_model
 from diffusers.loaders.single_file_utils import (
     DIFFUSERS_DEFAULT_PIPELINE_PATHS,
     LDM_VAE_KEYS,
@@ -22,10 +23,15 @@ from diffusers.loaders.single_file_utils import (
     load_single_file_checkpoint,
 )
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, reason_of
+from jobs.schedulers import NOISE_LAWS, Family
+from worker.model_folders import check_folder, parts_of, read_part, reason_of
+from worker.prediction import changed_scheduler, is_mark, is_zero_snr, marked_prediction
+from worker.scaled_weights import without_scales
+from worker.unread_tensors import unread
 
 FAMILY_OF_KIND = {
     "v1": "sd",
@@ -43,8 +49,17 @@ FAMILY_OF_KIND = {
 }
 """What diffusers calls the kinds of single files -> family."""
 
+PICKLE = "a pickle, which can run any code when it is opened"
+GGUF = "a GGUF file, whose weights are kept in blocks of a few bits"
+
 UNKNOWN_KIND = "v1"
 """diffusers' word for what it does not know, too."""
+
+NETWORKS = ("unet", "transformer")
+"""Parts that every single file holds."""
+
+NAMED = 5
+"""Of the tensors that nothing reads, how many an error names."""
 
 CONFIG_FILES = ["*.json", "**/*.json", "*.txt", "**/*.txt", "**/*.model"]
 
@@ -54,6 +69,9 @@ def read_file(
 ) -> DiffusionPipeline:
     """A single file holds weights only; diffusers takes the architecture, and what else is missing, from a folder."""
     file = Path(entry.source).expanduser()
+    if file.suffix.lower() != ".safetensors":
+        kind = GGUF if file.suffix.lower() == ".gguf" else PICKLE
+        raise BadModel(f"{file} is {kind}; it is not read. Convert it to .safetensors, or name a diffusers folder.")
     if not file.is_file():
         raise BadModel(f"There is no file {file}.")
     if not hasattr(pipeline_class, "from_single_file"):
@@ -66,14 +84,24 @@ def read_file(
     check_folder(config, entry.family)
     if entry.family == "flux":
         _check_guidance(file, weights, config)
-    parts = _read_lacking(file, weights, config, dtype)
-    try:
-        pipeline = pipeline_class.from_single_file(
-            file, config=str(config), dtype=dtype, local_files_only=True, **parts, **options
-        )
-    except NotImplementedError as error:  # torch's, of a network that is not filled
-        raise BadModel(f"{file} has not all the weights that the configs in {config} tell of.") from error
-    return _settled(pipeline, file)
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata() or {}
+    scheduler = _scheduler(entry, config, weights, metadata)
+    weights = without_scales(file, weights, metadata, dtype)
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    parts, borrowed = _read_parts(file, weights, config, dtype)
+    _check_all_read(file, entry.family, shapes, list(parts.values()))
+    given = {**parts, **borrowed, **scheduler, **options}
+    return _settled(pipeline_class.from_pretrained(config, dtype=dtype, local_files_only=True, **given), file)
+
+
+def _scheduler(entry: ModelEntry, folder: Path, names: Collection[str], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """By the catalog's word, else the file's marks; flows have none."""
+    if NOISE_LAWS[entry.family] != "diffusion":
+        return {}
+    own = entry.prediction_type
+    prediction = marked_prediction(names, metadata) if own == "auto" else own
+    return changed_scheduler(folder, prediction, is_zero_snr(names))
 
 
 def _check_guidance(file: Path, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -85,29 +113,60 @@ def _check_guidance(file: Path, weights: Mapping[str, torch.Tensor], folder: Pat
         raise BadModel(f"{file} holds a network like FLUX.1 {theirs}; the configs in {folder} are of one like {ours}.")
 
 
-def _read_lacking(
-    file: Path, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype
-) -> dict[str, torch.nn.Module]:
-    """The VAE and the text encoders that a single file has no weights of, from a diffusers folder.
+def _read_parts(
+    file: Path, weights: dict[str, torch.Tensor], folder: Path, dtype: torch.dtype
+) -> tuple[dict[str, torch.nn.Module], dict[str, torch.nn.Module]]:
+    """The networks that the file holds, and those of the folder where it has no weights of them.
 
-    diffusers itself takes a VAE from the file only, and does not know what text encoders' weights are called.
+    ``weights`` are used up: some of diffusers' readers take out what they have read, which saves memory.
     """
-    index = json.loads((folder / "model_index.json").read_text())
-    read = {}
-    for name, part in index.items():
-        if not (name == "vae" or name.startswith("text_encoder")) or part[0] is None:
-            continue
-        kind: Any = getattr(importlib.import_module(part[0]), part[1])
-        if _holds(weights, kind):
-            continue
-        try:
-            read[name] = kind.from_pretrained(folder / name, dtype=dtype, local_files_only=True)
-        except OSError as error:
-            raise BadModel(
-                f"{file} has no weights of the {name}, and they cannot be read from {folder} ({_first_line(error)}). "
-                'Name a diffusers folder that has them in the catalog: config = "/path/to/folder".'
-            ) from error
-    return read
+    held, borrowed = {}, {}
+    kinds = parts_of(folder)
+    for name in sorted(kinds, key=NETWORKS.__contains__):  # those that use up the weights are the last
+        kind: Any = kinds[name]
+        if name in NETWORKS or (name.startswith(("vae", "text_encoder")) and _holds(weights, kind)):
+            held[name] = _read_held(file, weights, folder, name, kind, dtype)
+        elif name.startswith(("vae", "text_encoder")):
+            borrowed[name] = _borrow(file, folder, name, kind, dtype)
+    return held, borrowed
+
+
+def _read_held(
+    file: Path, weights: dict[str, torch.Tensor], folder: Path, name: str, kind: Any, dtype: torch.dtype
+) -> torch.nn.Module:
+    """A network from the file. diffusers itself would read the file anew, with its scales."""
+    library = "transformers" if issubclass(kind, transformers.PreTrainedModel) else "diffusers"
+    settings = {"cached_model_config_path": str(folder), "local_files_only": True, "torch_dtype": dtype}
+    try:
+        part: torch.nn.Module = load_single_file_sub_model(
+            library, kind.__name__, name, weights, diffusers.pipelines, is_pipeline_module=False, **settings
+        )
+    except NotImplementedError as error:  # torch's, of a network that is not filled
+        raise BadModel(f"{file} has not all the weights that the configs in {folder} tell of.") from error
+    return part
+
+
+def _borrow(file: Path, folder: Path, name: str, kind: Any, dtype: torch.dtype) -> torch.nn.Module:
+    """A VAE or text encoder that a single file has no weights of, from a diffusers folder."""
+    try:
+        return read_part(folder, name, kind, dtype)
+    except OSError as error:
+        raise BadModel(
+            f"{file} has no weights of the {name}, and they cannot be read from {folder} ({_first_line(error)}). "
+            'Name a diffusers folder that has them in the catalog: config = "/path/to/folder".'
+        ) from error
+
+
+def _check_all_read(file: Path, family: Family, shapes: Mapping[str, torch.Size], held: list[torch.nn.Module]) -> None:
+    """Raise BadModel naming tensors that are in none of the parts: the file is something else than it is read as."""
+    marked = NOISE_LAWS[family] == "diffusion"
+    left = [name for name in unread(shapes, held) if not (marked and is_mark(name))]
+    if left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        raise BadModel(
+            f"{file} has tensors that nothing reads: {', '.join(name[:200] for name in left[:NAMED])}{more}. It is of "
+            "another kind than it is read as, or made by a tool whose additions are not known here."
+        )
 
 
 def _holds(weights: Mapping[str, torch.Tensor], kind: Any) -> bool:

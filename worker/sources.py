@@ -8,7 +8,8 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, reason_of
+from worker.model_folders import check_folder, lacks_weights, read_variants, reason_of
+from worker.prediction import changed_scheduler
 from worker.single_files import read_file
 
 EMBEDDED = Path(__file__).with_name("pocket") / "model"
@@ -26,17 +27,20 @@ def read_pipeline(
     if entry.source_kind == "file":
         return read_file(pipeline_class, entry, dtype, options)
     if entry.source_kind == "hub":
-        return _read_hub(pipeline_class, entry, dtype, options)
-    folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
+        folder = _download(pipeline_class, entry, options)
+    else:
+        folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
     check_folder(folder, entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    parts = read_variants(folder, dtype, options) | changed_scheduler(folder, entry.prediction_type)
+    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options, **parts)
 
 
-def _read_hub(
-    pipeline_class: type[DiffusionPipeline], entry: ModelEntry, dtype: torch.dtype, options: dict[str, Any]
-) -> DiffusionPipeline:
+def _download(pipeline_class: type[DiffusionPipeline], entry: ModelEntry, options: dict[str, Any]) -> Path:
+    """A model's folder in the hub's cache, with the variant fp16 of the weights where there are no others."""
     try:
-        folder = pipeline_class.download(entry.source, revision=entry.revision, **options)
+        folder = Path(pipeline_class.download(entry.source, revision=entry.revision, **options))
+        if lacks_weights(folder, options):
+            return Path(pipeline_class.download(entry.source, revision=entry.revision, variant="fp16", **options))
     except Exception as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
@@ -44,5 +48,4 @@ def _read_hub(
             f"Download it where there is a network (hf download {entry.source}) and bring the cache here (HF_HOME), or "
             f"name a local folder; a relative one is written ./{entry.source}."
         ) from error
-    check_folder(Path(folder), entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    return folder

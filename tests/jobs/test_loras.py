@@ -129,6 +129,8 @@ def test_what_is_no_lora_is_refused_with_the_reason(
         ('{"unet.lora_alpha": "many"}', "lora_alpha Input should be a valid number"),
         ('{"unet.lora_alpha": NaN}', "lora_alpha Input should be a finite number"),
         ('{"unet.alpha_pattern": {"(": 1}}', "alpha_pattern.* not a pattern for names"),
+        ('{"unet.alpha_pattern": {"(?i)to_q": 1}}', "alpha_pattern.* not a pattern for names"),
+        ('{"unet.alpha_pattern": {"to_q": -Infinity}}', "alpha_pattern.*finite number"),
     ],
 )
 def test_a_config_in_the_header_that_cannot_be_read_is_refused(tmp_path: Path, config: str, sentence: str) -> None:

@@ -117,11 +117,15 @@ def open_clip_tensors(text_encoder: Any, prefix: str) -> Iterator[tuple[str, tor
             yield prefix + renamed(name, OPEN_CLIP), tensor.T if name == "text_projection.weight" else tensor
 
 
-def save_single_file(pipeline: Any, file: Path) -> None:
+def all_tensors(pipeline: Any) -> dict[str, torch.Tensor]:
     tensors = {**dict(unet_tensors(pipeline.unet)), **dict(vae_tensors(pipeline.vae))}
     if hasattr(pipeline, "text_encoder_2"):
         tensors |= text_tensors(pipeline.text_encoder, "conditioner.embedders.0.")
         tensors |= open_clip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
     else:
         tensors |= text_tensors(pipeline.text_encoder, "cond_stage_model.")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def save_single_file(pipeline: Any, file: Path) -> None:
+    save_file(all_tensors(pipeline), file)

@@ -32,6 +32,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "no such model": {"source": "org/gone"},
     "no such revision": {"source": PAINTER, "revision": "v9"},
     "gated": {"source": "org/gated"},
+    "variant": {"source": "org/half"},
     "file": {"source": "sd.safetensors"},
     "file of the network": {"source": "flux.safetensors", "family": "flux", "scheduler": "flow_euler"},
 }
@@ -86,6 +87,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Downloads:
     folder = tmp_path_factory.mktemp("hub")
     for mode in ("concat", "recompose"):
         tiny.pipeline("sd", mode, "ddim").save_pretrained(folder / mode)
+    tiny.pipeline("sd", "concat", "ddim").save_pretrained(folder / "half", variant="fp16")
     for path in NEEDLESS:
         (folder / "concat" / path).write_bytes(b"not to be read")
     save_single_file(tiny.pipeline("sd", "concat", "ddim"), folder / "sd.safetensors")
@@ -97,12 +99,15 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Downloads:
         INPAINTING: {"main": folder / "concat"},
         DEV: {"main": folder / "flux"},
         "org/gated": {"main": folder / "concat"},
+        "org/half": {"main": folder / "half"},
     }
     shelf = Shelf(held, gated=frozenset({"org/gated"}), stumbles={UNET})
     with Hub(shelf) as hub:
         env = hub.environment(folder / "cache")
         online = loaded(env, folder, list(SOURCES))
-    return Downloads(folder, shelf, online, loaded(env, folder, ["main", "tag", "commit", "file", "no such model"]))
+    return Downloads(
+        folder, shelf, online, loaded(env, folder, ["main", "tag", "commit", "variant", "file", "no such model"])
+    )
 
 
 def test_a_model_is_downloaded_from_the_hub_though_a_file_breaks_off(downloads: Downloads) -> None:
@@ -112,6 +117,10 @@ def test_a_model_is_downloaded_from_the_hub_though_a_file_breaks_off(downloads: 
 @pytest.mark.parametrize("name", ["tag", "commit"])
 def test_a_revision_is_a_tag_or_a_commit(downloads: Downloads, name: str) -> None:
     assert downloads.online[name] == downloads.expected("recompose") != downloads.expected("concat")
+
+
+def test_weights_that_are_there_as_a_variant_alone_are_downloaded(downloads: Downloads) -> None:
+    assert downloads.online["variant"] == downloads.expected("concat")
 
 
 def test_nothing_is_downloaded_twice(downloads: Downloads) -> None:
@@ -126,7 +135,7 @@ def test_only_what_is_needed_is_downloaded(downloads: Downloads) -> None:
 
 
 def test_what_was_downloaded_is_loaded_when_the_hub_is_gone(downloads: Downloads) -> None:
-    for name in ("main", "tag", "commit", "file"):
+    for name in ("main", "tag", "commit", "variant", "file"):
         assert downloads.offline[name] == downloads.online[name]
     assert "org/gone is not in the hub's cache" in downloads.offline["no such model"]
 

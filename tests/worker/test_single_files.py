@@ -38,6 +38,7 @@ def sd3(**settings: Any) -> Any:
     clip = {**made.text_encoder.config.to_dict(), "hidden_size": 48, "projection_dim": 48}
     width = {"joint_attention_dim": 80, "pooled_projection_dim": 80}
     config = {**made.transformer.config, **width, **settings}
+    del config["_use_default_values"]  # diffusers would take their defaults for the settings
     torch.manual_seed(1)
     made.register_modules(
         text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig.from_dict(clip)).eval(),
