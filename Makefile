@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer, git and make; everything else goes into .venv.
-.PHONY: help demo up test check chaos soak setup
+.PHONY: help demo up test check chaos soak attack fuzz setup
 .DEFAULT_GOAL := help
 
 PINS := pyproject.toml requirements.txt scripts/setup.sh
@@ -10,6 +10,8 @@ help:
 	@echo "make test    set up, run the tests"
 	@echo "make check   set up, lint and type check"
 	@echo "make chaos   set up, ten seeded runs of random faults against the real service"
+	@echo "make attack  set up, hostile files and floods against the real service, and what each costs"
+	@echo "make fuzz    set up, 5,000 corrupted uploads"
 	@echo "make soak    set up, 2,000 jobs, and nothing is left in Redis or has grown"
 
 demo: .venv/ready-run
@@ -26,6 +28,12 @@ check: .venv/ready-dev
 
 chaos: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.chaos --seeds 10
+
+attack: .venv/ready-dev
+	@.venv/bin/python -m tests.attack
+
+fuzz: .venv/ready-dev
+	@.venv/bin/python -m tests.attack --fuzz 5000
 
 soak: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.soak --jobs 2000

@@ -86,10 +86,8 @@ class Attack:
             for watcher in watchers:
                 watcher.join()
         toll.cpu_s = cpu_s_of(self.pids) - began
-        dead = [
-            process.log.name for process in (*self.stack.apis, *self.stack.workers) if process.popen.poll() is not None
-        ]
-        toll.failures += [f"{name} died" for name in dead]
+        processes = (*self.stack.apis, *self.stack.workers)
+        toll.failures += [f"{process.log.name} died" for process in processes if process.popen.poll() is not None]
         toll.failures += [f"answer {status}" for status in toll.statuses if status.startswith("500")]
         return toll
 
@@ -122,12 +120,9 @@ class Attack:
         with httpx.Client(base_url=self.url, timeout=20, trust_env=False) as client:
             while time.monotonic() < until:
                 with suppress(httpx.HTTPError):
-                    depth = [
-                        line
-                        for line in client.get("/metrics").text.splitlines()
-                        if line.startswith("infill_queue_depth")
-                    ]
-                    if depth and float(depth[0].rpartition(" ")[2]) == 0:
+                    lines = client.get("/metrics").text.splitlines()
+                    depth = [line.rpartition(" ")[2] for line in lines if line.startswith("infill_queue_depth ")]
+                    if depth and float(depth[0]) == 0:
                         return
                 time.sleep(0.2)
 
@@ -151,9 +146,8 @@ def upload(pair: tuple[bytes, bytes], times: int = TIMES) -> Callable[[str, Coun
                 data={"num_inference_steps": "1"},
             )  # fmt: skip
             said = answer.json()
-            statuses[
-                f"{answer.status_code} {said.get('code') or (said.get('error') or said).get('code') or said['status']}"
-            ] += 1
+            named = said.get("code") or (said.get("error") or {}).get("code") or said["status"]
+            statuses[f"{answer.status_code} {named}"] += 1
         except (httpx.HTTPError, ValueError) as error:
             statuses[type(error).__name__] += 1
 

@@ -67,6 +67,11 @@ def odd_exif() -> bytes:
     return jpeg[:2] + segment(0xE1, b"Exif\0\0" + exif) + jpeg[2:]
 
 
+def inflating(kind: bytes) -> bytes:
+    """A PNG with a chunk of 200 kB that inflates to 200 MB."""
+    return PNG[:33] + chunk(kind, b"k\0\0" + zlib.compress(bytes(200_000_000))) + PNG[33:]
+
+
 JPEG, PNG = grey(64, 64, "JPEG"), grey(64, 64)
 
 MAKERS: dict[str, Callable[[], Files]] = {
@@ -85,14 +90,8 @@ MAKERS: dict[str, Callable[[], Files]] = {
     "30,000 x 300": lambda: (grey(30_000, 300), half_mask(30_000, 300)),
     "1,000,000 x 1": lambda: (grey(1_000_000, 1), half_mask(1_000_000, 1)),
     "odd exif": lambda: (odd_exif(), SMALL_MASK),
-    "inflating text": lambda: (
-        PNG[:33] + chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000))) + PNG[33:],
-        SMALL_MASK,
-    ),
-    "inflating profile": lambda: (
-        PNG[:33] + chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000))) + PNG[33:],
-        SMALL_MASK,
-    ),
+    "inflating text": lambda: (inflating(b"zTXt"), SMALL_MASK),
+    "inflating profile": lambda: (inflating(b"iCCP"), SMALL_MASK),
 }
 
 

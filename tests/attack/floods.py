@@ -23,10 +23,9 @@ def _connect(url: str) -> socket.socket:
 
 def _hold(url: str, count: int, first: bytes, more: Callable[[socket.socket], None] | None = None) -> None:
     """Open ``count`` connections, send ``first``, trickle ``more`` for a while, and leave."""
-    held = []
+    held: list[socket.socket] = []
     with suppress(OSError):
-        for _ in range(count):
-            held.append(_connect(url))
+        held.extend(_connect(url) for _ in range(count))
     for one in held:
         with suppress(OSError):
             one.sendall(first)
