@@ -46,25 +46,6 @@ async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient,
     assert settler.queue.store.inputs(response.json()["id"])[0] == image
 
 
-async def test_the_mask_is_stored_as_it_was_read(client: httpx.AsyncClient, settler: Settler) -> None:
-    """White is repainted there, whatever the upload meant by it."""
-    uploaded = box_mask()
-    job = (await client.post("/v1/inpaint", files=files(mask=encoded(uploaded)), data={"mask_mode": "black"})).json()
-    assert job["mask"]["mode"] == "black"
-    _, stored = settler.queue.store.inputs(job["id"])
-    assert stored is not None
-    with Image.open(io.BytesIO(stored)) as mask:
-        assert (mask.mode, mask.tobytes()) == ("L", ImageOps.invert(uploaded).tobytes())
-
-
-async def test_what_a_request_gives_up_for_speed_goes_along(client: httpx.AsyncClient, settler: Settler) -> None:
-    approximate, exact = [
-        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"]
-        for fields in ({"cache_interval": 2}, {})
-    ]
-    assert approximate and not exact
-
-
 async def test_absent_fields_take_the_models_defaults_and_a_random_seed(
     client: httpx.AsyncClient, settler: Settler
 ) -> None:
@@ -82,3 +63,22 @@ async def test_image_k_of_n_is_announced_with_seed_plus_k(client: httpx.AsyncCli
 async def test_an_empty_value_counts_as_absent(client: httpx.AsyncClient) -> None:
     response = await submit(client, seed="", guidance_scale="", mask_mode="")
     assert response.status_code == 202
+
+
+async def test_the_mask_is_stored_as_it_was_read(client: httpx.AsyncClient, settler: Settler) -> None:
+    """White is repainted there, whatever the upload meant by it."""
+    uploaded = box_mask()
+    job = (await client.post("/v1/inpaint", files=files(mask=encoded(uploaded)), data={"mask_mode": "black"})).json()
+    assert job["mask"]["mode"] == "black"
+    _, stored = settler.queue.store.inputs(job["id"])
+    assert stored is not None
+    with Image.open(io.BytesIO(stored)) as mask:
+        assert (mask.mode, mask.tobytes()) == ("L", ImageOps.invert(uploaded).tobytes())
+
+
+async def test_what_a_request_gives_up_for_speed_goes_along(client: httpx.AsyncClient, settler: Settler) -> None:
+    approximate, exact = [
+        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"]
+        for fields in ({"cache_interval": 2}, {})
+    ]
+    assert approximate and not exact
