@@ -1,16 +1,13 @@
 """``POST /v1/inpaint``: from a form to a job in RQ."""
 
-import io
-
 import httpx
 import pytest
-from PIL import Image, ImageOps
 from redis import Redis
 
 from jobs import keys
 from jobs.queue import parameters_of
 from tests.app.conftest import files, submit
-from tests.app.pictures import BOX, SIZE, box_mask, encoded, photo
+from tests.app.pictures import BOX, SIZE, encoded, photo
 from tests.app.settling import Settler, inputs_of, our_keys
 
 pytestmark = pytest.mark.anyio
@@ -63,22 +60,3 @@ async def test_image_k_of_n_is_announced_with_seed_plus_k(client: httpx.AsyncCli
 async def test_an_empty_value_counts_as_absent(client: httpx.AsyncClient) -> None:
     response = await submit(client, seed="", guidance_scale="", mask_mode="")
     assert response.status_code == 202
-
-
-async def test_the_mask_is_stored_as_it_was_read(client: httpx.AsyncClient, settler: Settler) -> None:
-    """White is repainted there, whatever the upload meant by it."""
-    uploaded = box_mask()
-    job = (await client.post("/v1/inpaint", files=files(mask=encoded(uploaded)), data={"mask_mode": "black"})).json()
-    assert job["mask"]["mode"] == "black"
-    _, stored = settler.queue.store.inputs(job["id"])
-    assert stored is not None
-    with Image.open(io.BytesIO(stored)) as mask:
-        assert (mask.mode, mask.tobytes()) == ("L", ImageOps.invert(uploaded).tobytes())
-
-
-async def test_what_a_request_gives_up_for_speed_goes_along(client: httpx.AsyncClient, settler: Settler) -> None:
-    approximate, exact = [
-        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"]
-        for fields in ({"cache_interval": 2}, {})
-    ]
-    assert approximate and not exact

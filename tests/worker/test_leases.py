@@ -1,5 +1,7 @@
 """Leases in a real Redis: renewed while they are ours, never made anew, and the thread that renews them."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -141,3 +143,28 @@ def test_the_heart_beats_on_whatever_a_beat_raises(busy: bool, stall_s: float, a
     heart.end()
     heart.join(20)
     assert not heart.is_alive()
+
+
+def test_a_worker_whose_device_call_hangs_ends_itself() -> None:
+    code = """
+import time
+from worker.leases import Heartbeat
+Heartbeat(beat=lambda: None, busy=lambda: True, beat_s=0.05, stall_s=0.3).start()
+time.sleep(30)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
+        == 70
+    )
+
+
+def test_an_idle_worker_is_not_taken_for_a_hung_one() -> None:
+    code = """
+import time
+from worker.leases import Heartbeat
+Heartbeat(beat=lambda: None, busy=lambda: False, beat_s=0.05, stall_s=0.1).start()
+time.sleep(1)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
+    )
