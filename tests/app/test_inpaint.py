@@ -1,13 +1,16 @@
 """``POST /v1/inpaint``: from a form to a job in RQ."""
 
+import io
+
 import httpx
 import pytest
+from PIL import Image, ImageOps
 from redis import Redis
 
 from jobs import keys
 from jobs.queue import parameters_of
 from tests.app.conftest import files, submit
-from tests.app.pictures import BOX, SIZE, encoded, photo
+from tests.app.pictures import BOX, SIZE, box_mask, encoded, photo
 from tests.app.settling import Settler, inputs_of, our_keys
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +44,25 @@ async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient,
     image = encoded(photo(), "JPEG", quality=90)
     response = await client.post("/v1/inpaint", files=files(image))
     assert settler.queue.store.inputs(response.json()["id"])[0] == image
+
+
+async def test_the_mask_is_stored_as_it_was_read(client: httpx.AsyncClient, settler: Settler) -> None:
+    """White is repainted there, whatever the upload meant by it."""
+    uploaded = box_mask()
+    job = (await client.post("/v1/inpaint", files=files(mask=encoded(uploaded)), data={"mask_mode": "black"})).json()
+    assert job["mask"]["mode"] == "black"
+    _, stored = settler.queue.store.inputs(job["id"])
+    assert stored is not None
+    with Image.open(io.BytesIO(stored)) as mask:
+        assert (mask.mode, mask.tobytes()) == ("L", ImageOps.invert(uploaded).tobytes())
+
+
+async def test_what_a_request_gives_up_for_speed_goes_along(client: httpx.AsyncClient, settler: Settler) -> None:
+    approximate, exact = [
+        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"]
+        for fields in ({"cache_interval": 2}, {})
+    ]
+    assert approximate and not exact
 
 
 async def test_absent_fields_take_the_models_defaults_and_a_random_seed(

@@ -1,5 +1,6 @@
 """Every format and pixel layout that people have is taken; a file that is not whole is not."""
 
+import io
 import zlib
 
 import httpx
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from app.uploads import check_image
-from jobs.errors import InvalidImage, TooLarge
-from tests.app.conftest import files
+from app.settings import ApiSettings
+from app.uploads import check_image, read_file
+from jobs.errors import InvalidImage, InvalidMask, TooLarge
+from tests.app.conftest import files, serve
 from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
 
 LIMIT = 1_000_000
@@ -150,10 +152,48 @@ def test_pixels_whose_white_is_unknown_are_refused(mode: str) -> None:
         check_image(encoded(image, "TIFF"), LIMIT)
 
 
-def test_32_bit_pixels_are_refused() -> None:
-    values = np.full((48, 64), 1_000_000, np.int32)
+@pytest.mark.parametrize("value", [1_000_000, 65_536, -1])
+def test_32_bit_pixels_are_refused(value: int) -> None:
+    values = np.full((48, 64), 7, np.int32)
+    values[40, 50] = value
     with pytest.raises(InvalidImage, match="32 bits a pixel"):
         check_image(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+
+
+def test_16_bit_values_in_32_bit_pixels_are_taken() -> None:
+    values = np.linspace(0, 65_535, 48 * 64).astype(np.int32).reshape(48, 64)
+    assert check_image(encoded(Image.fromarray(values), "TIFF"), LIMIT) == SIZE
+
+
+# ---- bytes
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_a_file_of_exactly_as_many_bytes_as_allowed_is_taken_and_one_more_is_not(what: str) -> None:
+    assert read_file(io.BytesIO(b"x" * 10), 10, what) == b"x" * 10
+    with pytest.raises(TooLarge, match=f"{what}: the file is larger than the 10 bytes"):
+        read_file(io.BytesIO(b"x" * 11), 10, what)
+
+
+def test_of_a_file_that_is_too_large_no_more_is_read_than_tells_so() -> None:
+    file = io.BytesIO(b"x" * 1000)
+    with pytest.raises(TooLarge):
+        read_file(file, 10, "image")
+    assert file.tell() == 11
+
+
+@pytest.mark.parametrize(("what", "error"), [("image", InvalidImage), ("mask", InvalidMask)])
+def test_an_empty_file_is_named(what: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{what}: the file is empty"):
+        read_file(io.BytesIO(), 10, what)
+
+
+@pytest.mark.anyio
+async def test_an_upload_of_exactly_the_allowed_size_is_accepted_over_http(redis_url: str) -> None:
+    image, mask = encoded(photo()), encoded(box_mask())
+    settings = ApiSettings(redis_url=redis_url, max_image_bytes=len(image), max_mask_bytes=len(mask))
+    async with serve(settings) as client:
+        assert (await client.post("/v1/inpaint", files=files(image, mask))).status_code == 202
 
 
 @pytest.mark.anyio

@@ -1,7 +1,6 @@
 """Debian's nginx with the file of ``deploy/nginx``, in front of API processes of the test."""
 
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.stack import ROOT
+from tests.programs import program
 from tests.redis_server import free_port
-
-PROGRAM = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 MAIN = """
 daemon off;
@@ -36,7 +34,7 @@ class Nginx:
     """One nginx. Of the file in ``deploy/`` only addresses are changed: where it listens, and the two API processes."""
 
     def __init__(self, folder: Path, api_urls: list[str]) -> None:
-        self.folder = folder
+        self.folder, self.program = folder, program("nginx")
         self.url = f"http://127.0.0.1:{free_port()}"
         servers = [f"server {url.removeprefix('http://')} max_fails=2 fail_timeout=5s;" for url in api_urls]
         text = (ROOT / "deploy" / "nginx" / "infill.conf").read_text()
@@ -49,8 +47,15 @@ class Nginx:
 
     @property
     def _command(self) -> list[str]:
-        assert PROGRAM is not None
-        return [PROGRAM, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "log")]
+        return [
+            self.program,
+            "-p",
+            str(self.folder),
+            "-c",
+            str(self.folder / "nginx.conf"),
+            "-e",
+            str(self.folder / "log"),
+        ]
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """What ``nginx -t`` says of the file."""

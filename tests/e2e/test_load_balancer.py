@@ -13,14 +13,19 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from tests.e2e.nginx import PROGRAM, Nginx
+from tests.e2e.nginx import Nginx
 from tests.e2e.stack import MASK, PHOTO, Stack, has_ended, submit, wait_for
+from tests.programs import program
 from tests.redis_server import RedisServer
-
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs nginx")
 
 CHEAP = {"num_inference_steps": 1}
 LONG = {"num_inference_steps": 200, "crop": "off"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs() -> None:
+    """Known before anything is started."""
+    program("nginx")
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,19 @@
 import io
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from tests.e2e.stack import ROOT, Stack
+from tests.programs import program
 
 LINES: list[str] = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def run(stack: Stack, line: str, folder: Path) -> bytes:
-    if shutil.which("curl") is None:
-        pytest.skip("no curl on this machine")
+    program("curl")
     if not (folder / "demo").exists():
         (folder / "demo").symlink_to(ROOT / "demo")
     command = line.replace("http://127.0.0.1:8000", stack.urls[0])

@@ -1,6 +1,5 @@
 """Redis with a password, and Redis over TLS, by ``INFILL_REDIS_URL`` alone."""
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import Stack, submit
+from tests.programs import program
 from tests.redis_server import RedisServer, free_port
 
 CHEAP = {"num_inference_steps": 1}
@@ -34,9 +34,7 @@ def with_password(folder: Path) -> Secured:
 
 def over_tls(folder: Path) -> Secured:
     """A server with a certificate of a CA of our own, which speaks nothing but TLS and asks for a password too."""
-    program, openssl = shutil.which("redis-server"), shutil.which("openssl")
-    if not program or not openssl:
-        pytest.skip("needs redis-server, built with TLS, and openssl on the PATH")
+    redis_server, openssl = program("redis-server"), program("openssl")
     folder.mkdir(parents=True, exist_ok=True)
     make_certificates(openssl, folder)
     port = free_port()
@@ -44,7 +42,7 @@ def over_tls(folder: Path) -> Secured:
         folder,
         port,
         append_only=True,
-        program=program,
+        program=redis_server,
         url=f"rediss://:secret@127.0.0.1:{{port}}/0?ssl_ca_certs={folder}/ca.pem",
         options={
             "port": 0,

@@ -1,7 +1,6 @@
 """``infill up`` with the real API, the real worker and a real Redis."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +17,7 @@ from launch import ports
 from launch.settings import CHECKOUT
 from launch.side_by_side import changed_outside_mask
 from tests.launch.launcher import Launcher, Up, environment_of, eventually, lives
+from tests.programs import program
 from tests.redis_server import RedisServer
 
 DEMO = CHECKOUT / "demo"
@@ -94,8 +94,8 @@ def test_a_named_redis_is_used_and_no_other_is_started(first: Up, second: Up, ow
     assert second.redis_url != own_redis.url
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_printed_curl_line_repaints_the_demo_photo(first: Up, tmp_path: Path) -> None:
+    program("curl")
     line = next(line for line in first.said.splitlines() if line.lstrip().startswith("curl "))
     subprocess.run(["sh", "-c", line.replace("@demo/", f"@{DEMO}/")], cwd=tmp_path, check=True)
     result = tmp_path / "repainted.png"

@@ -42,15 +42,9 @@ def make_worker(
     return BatchWorker([queue], name=name, connection=connection, serializer=JSONSerializer, desk=desk)
 
 
-def submit(
-    connection: Redis,
-    image: bytes | None = None,
-    retries_left: int | None = None,
-    deadline_s: int = SETTINGS.job_deadline_s,
-    **asked: Any,
-) -> Job:
+def submit(connection: Redis, image: bytes | None = None, retries_left: int | None = None, **asked: Any) -> Job:
     """A job that waits; ``retries_left``: as if other attempts of it had ended already."""
-    queue = JobQueue(connection, SETTINGS.model_copy(update={"job_deadline_s": deadline_s}))
+    queue = JobQueue(connection, SETTINGS)
     named = {"model": "tiny", "seed": 1, "masked_content": "original"}
     photo, mask = uploads()
     parameters = InpaintParameters.model_validate({**DEFAULTS, **named, **asked})

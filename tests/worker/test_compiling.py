@@ -1,7 +1,6 @@
 """Compiled blocks, by torch's own compiler: in processes of their own, since the compiler's stance is a process's."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import BadModel
+from tests.programs import program
 from worker.compiling import Compiler
 from worker.settings import WorkerSettings
 
@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 from tests.worker import tiny
 from tests.worker.test_parity import canvas, difference, parameters, run_alone
 from tests.worker.test_profile import entry
+from tests.programs import program
 from worker.compiling import Compiler
 from worker.settings import WorkerSettings
 
@@ -39,8 +40,8 @@ print(counters["stats"]["unique_graphs"] - warm)
 """
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU with g++")
 def test_a_worker_compiles_at_its_start_paints_the_same_and_never_compiles_again(tmp_path: Path) -> None:
+    program("g++")  # torch compiles for a CPU with it
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     shown = subprocess.run(
         [sys.executable, "-c", SERVED], env=environment, capture_output=True, text=True, timeout=300, check=False
