@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Programs that some tests run, from Debian's packages: nginx, a Redis that speaks TLS, a compiler. No service is started.
-#   scripts/test-programs.sh [PROGRAM=PACKAGE ...]     the programs to be there; without arguments, those of our tests
+#   scripts/test-programs.sh [PROGRAM=PACKAGE ...]     see that they are there; without arguments, those of our tests
+#   scripts/test-programs.sh --names                   print the names of those of our tests
 # Exit status: 0, all of them are there; 3, some are missing and cannot be installed here, without root or apt-get: the
 # tests that need them skip; 1, some are missing although root and apt-get are at hand: something is wrong.
 set -uo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 
-wanted=("$@")
-if [ ${#wanted[@]} -eq 0 ]; then
-    wanted=(nginx=nginx-light redis-server=redis-server openssl=openssl curl=curl g++=g++)
+ours=(nginx=nginx-light redis-server=redis-server openssl=openssl curl=curl g++=g++)
+if [ "${1:-}" = --names ]; then
+    echo "${ours[@]%%=*}"
+    exit 0
 fi
+wanted=("${@:-${ours[@]}}")
 missing() {
     for pair in "${wanted[@]}"; do
         command -v "${pair%%=*}" >/dev/null || echo "${pair#*=}"

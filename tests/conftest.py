@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from tests.programs import pytest_runtest_makereport  # noqa: F401  # a hook
 from tests.redis_server import RedisServer
 
 

@@ -57,16 +57,8 @@ def test_everything_has_a_lifetime(store: Store, connection: Redis) -> None:
     assert lifetimes.pop(keys.WORKERS) == -1
     expected = {keys.image("j"): 60, keys.mask("j"): 60, keys.result("j", 0): 50, keys.progress("j"): 70}
     expected |= {keys.cancel("j"): 70, keys.presence("w"): 10, keys.pace("w"): 10, keys.widths("embedded"): 70}
+    assert store.widths("embedded") == WIDTHS and store.widths("other") is None
     assert lifetimes == {name: pytest.approx(seconds, abs=2) for name, seconds in expected.items()}
-
-
-def test_what_is_known_of_adapters_is_kept_as_long_as_a_worker_says_so(store: Store, connection: Redis) -> None:
-    assert store.widths("embedded") is None
-    store.put_widths("embedded", WIDTHS)
-    connection.expire(keys.widths("embedded"), 5)
-    store.keep_widths(["embedded"])
-    assert store.widths("embedded") == WIDTHS
-    assert 68 <= connection.ttl(keys.widths("embedded")) <= 70
 
 
 def test_progress_is_merged_and_announced(store: Store, connection: Redis) -> None:

@@ -29,6 +29,7 @@ class Change(Record):
 
     old: str = Field(min_length=1)
     new: str
+    tests: tuple[str, ...] | None = Field(None, min_length=1)
     equivalent: str | None = Field(None, min_length=1)
 
 
@@ -87,4 +88,5 @@ def mutants_of(areas: dict[str, Area]) -> Iterator[Mutant]:
     for name, area in areas.items():
         for file in area.file:
             for change in file.mutant:
-                yield Mutant(name, file.path, file.tests, change.old, change.new, change.equivalent)
+                tests = change.tests or file.tests
+                yield Mutant(name, file.path, tests, change.old, change.new, change.equivalent)

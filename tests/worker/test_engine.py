@@ -1,16 +1,17 @@
-"""The engine among failing states, full devices and hung calls."""
+"""The engine among failing states and full devices; whose turn it is, and how many share a pass."""
 
-import subprocess
-import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from jobs.pace import Pace
 from tests.worker import tiny
 from tests.worker.test_parity import canvas, difference, no_clock, parameters, run_alone
 from worker.engine import Engine
 from worker.failures import failure_of
+from worker.families.base import Canvas
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.state import DenoiseState
 
@@ -57,6 +58,7 @@ def test_a_batch_that_does_not_fit_is_split_and_every_image_is_as_if_alone() -> 
     assert not [state.error for state in states if state.error]
     assert max(device.sizes) == 5
     for seed, state in enumerate(states):
+        assert state.done
         (alone,) = run_alone(tiny.model("sd", "concat"), parameters("ddim", 1.0, seed, guidance=1.0), canvas())
         assert difference(state.latents, alone.latents) < 1e-4
 
@@ -91,26 +93,63 @@ def test_a_state_that_cannot_be_stepped_leaves_its_mates_alone() -> None:
     assert difference(states[2].latents, alone.latents) < 1e-4
 
 
-def test_a_worker_whose_device_call_hangs_ends_itself() -> None:
-    code = """
-import time
-from worker.leases import Heartbeat
-Heartbeat(beat=lambda: None, busy=lambda: True, beat_s=0.05, stall_s=0.3).start()
-time.sleep(30)
-"""
-    assert (
-        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
-        == 70
-    )
+def test_a_pass_that_is_split_steps_every_image_of_it_once() -> None:
+    model, _ = on_small_device(rows=2)
+    states = states_of(model, 5)
+    engine = Engine({"tiny": model}, max_rows=8)
+    engine.join(states)
+    assert engine.step() == states
+    assert [state.index for state in states] == [1] * 5
+    assert engine.live == states  # none of them is done
 
 
-def test_an_idle_worker_is_not_taken_for_a_hung_one() -> None:
-    code = """
-import time
-from worker.leases import Heartbeat
-Heartbeat(beat=lambda: None, busy=lambda: False, beat_s=0.05, stall_s=0.1).start()
-time.sleep(1)
-"""
-    assert (
-        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
-    )
+def test_a_step_that_fails_for_all_ends_all_of_its_pass_with_the_error() -> None:
+    """Which would otherwise be stepped again and again."""
+    model = tiny.model("sd", "recompose")
+    states = states_of(model, 2)
+    states[0].image_latents = None
+    run(model, states)
+    assert [type(state.error) for state in states] == [AssertionError] * 2
+    late = states_of(model, 1)
+    run(model, late)
+    assert late[0].error is None and late[0].done
+
+
+def test_keys_take_turns_and_whoever_joins_waits_behind_those_who_wait_already() -> None:
+    model = tiny.model("sd", "concat")
+    asked = [parameters(name, 1.0, guidance=scale) for name, scale in (("ddim", 1.0), ("ddim", 4.0))]
+    plain, guided = (model.prepare(canvas(), wanted, no_clock)[0] for wanted in asked)
+    assert plain.key != guided.key
+    engine = Engine({"tiny": model}, max_rows=8)
+    engine.join([plain])
+    engine.join([guided])
+    turns = [engine.step() for _ in range(4)]
+    assert turns == [[plain], [guided], [plain], [guided]]
+    (small,) = model.prepare(smaller(), asked[0], no_clock)
+    engine.join([small])
+    assert [engine.step() for _ in range(4)] == [[plain], [guided], [small], [plain]]
+    while engine.live:
+        engine.step()
+    assert plain.done and guided.done and small.done
+
+
+def smaller() -> Canvas:
+    pixels = canvas()
+    return Canvas(np.ascontiguousarray(pixels.image[:32]), np.ascontiguousarray(pixels.mask[:32]))
+
+
+@pytest.mark.parametrize(
+    ("knee", "max_rows", "plain", "guided"),
+    [(5.0, 8, 5, 2), (20.0, 8, 8, 8), (0.4, 8, 2, 1), (1.0, 1, 1, 1), (None, 8, 8, 8), (4.6, 8, 5, 2)],
+)
+def test_a_pass_has_as_many_images_as_its_model_gains_from(
+    knee: float | None, max_rows: int, plain: int, guided: int
+) -> None:
+    """Two rows an image where guidance is computed, and never more images than the setting."""
+    model = tiny.model("sd", "concat")
+    measured = Pace(area_px=64 * 64, pass_s=1, row_s=1, around_s=0, knee=knee)
+    engine = Engine({"tiny": model}, max_rows, paces={"tiny": [measured]})
+    keys = [model.prepare(canvas(), parameters("ddim", 1.0, guidance=scale), no_clock)[0].key for scale in (1.0, 4.0)]
+    assert [engine.area_px(key) for key in keys] == [64 * 64] * 2
+    assert [engine.limit(key) for key in keys] == [plain, guided]
+    assert Engine({"tiny": model}, max_rows).limit(keys[0]) == max_rows

@@ -1,5 +1,7 @@
 """Leases in a real Redis: renewed while they are ours, never made anew, and the thread that renews them."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -7,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from tests.worker.batch_workers import SETTINGS, begin, lose_lease, make_worker, run, submit, tiny_model
+from jobs import keys
+
+from tests.worker.batch_workers import CATALOG, SETTINGS, begin, lose_lease, make_worker, run, submit, tiny_model
 from worker.leases import Heartbeat, Seat
 from worker.rq_worker import BatchWorker
 
@@ -51,6 +55,14 @@ def test_a_beat_renews_every_lease_for_its_whole_length(
     assert [left_s(connection, seat) for seat in seats] == [pytest.approx(SETTINGS.lease_s, abs=1.01)] * 3
     assert not any(worker.leases.is_lost(seat) for seat in seats)
     assert worker.desk.store.workers()[0].jobs == [seat.job.id for seat in seats]
+
+
+def test_a_beat_keeps_what_is_known_of_the_loaded_models(connection: Redis, worker: BatchWorker) -> None:
+    worker.desk.tell_widths()
+    known = keys.widths(CATALOG.model("tiny").source)
+    connection.expire(known, 5)
+    worker.beat()
+    assert connection.ttl(known) == pytest.approx(SETTINGS.record_ttl_s, abs=2)
 
 
 def test_a_renewal_finds_the_lease_that_is_gone_and_makes_it_not_anew(
@@ -141,3 +153,28 @@ def test_the_heart_beats_on_whatever_a_beat_raises(busy: bool, stall_s: float, a
     heart.end()
     heart.join(20)
     assert not heart.is_alive()
+
+
+def test_a_worker_whose_device_call_hangs_ends_itself() -> None:
+    code = """
+import time
+from worker.leases import Heartbeat
+Heartbeat(beat=lambda: None, busy=lambda: True, beat_s=0.05, stall_s=0.3).start()
+time.sleep(30)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
+        == 70
+    )
+
+
+def test_an_idle_worker_is_not_taken_for_a_hung_one() -> None:
+    code = """
+import time
+from worker.leases import Heartbeat
+Heartbeat(beat=lambda: None, busy=lambda: False, beat_s=0.05, stall_s=0.1).start()
+time.sleep(1)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
+    )
