@@ -134,8 +134,8 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         if filled and canvas.mask.min() == 255:
             raise NoSurroundings(
                 "mask: grown and feathered as asked, it leaves nothing of the picture known that is not transparent, "
-                "and the hole is to be filled from its surroundings. Leave an opaque part of the picture out of the mask, "
-                "send a smaller mask_grow or mask_feather, or ask for a model that paints from the prompt alone "
+                "and the hole is to be filled from its surroundings. Leave an opaque part of the picture out of the "
+                "mask, send a smaller mask_grow or mask_feather, or ask for a model that paints from the prompt alone "
                 "(needs_surroundings is false in /v1/models) without masked_content=fill."
             )
 
