@@ -181,6 +181,8 @@ def _field_of(item: dict[str, Any]) -> str:
 def _message_of(item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return "This field is missing."
+    if item["type"] == "tuple_type":
+        return "This field must be a list."
     return f"{item['msg']}."
 
 

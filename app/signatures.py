@@ -35,11 +35,26 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 """Pattern of the first bytes -> what it is; the first that matches counts."""
 
+TAKEN: tuple[tuple[bytes, str], ...] = (
+    (rb"\x89PNG|\xff\xd8\xff|RIFF.{4}WEBP", "a picture whose header is damaged"),
+    (rb"II[*+]\0|MM\0[*+]", "a TIFF file that is damaged, or whose samples have a layout that is not supported"),
+)
+"""The same for files of the formats that are taken, where no decoder takes them."""
+
 LOOKED_AT = 1024
 """Bytes of a file that are looked at."""
 
 
 def known_as(data: bytes) -> str | None:
     """What a file is that is none of the pictures that are taken, with its article; None where nothing says so."""
+    return _first_match(SIGNATURES, data)
+
+
+def taken_but_unreadable(data: bytes) -> str | None:
+    """The same for a file that begins like one that is taken, and that no decoder knows."""
+    return _first_match(TAKEN, data)
+
+
+def _first_match(signatures: tuple[tuple[bytes, str], ...], data: bytes) -> str | None:
     begin = data[:LOOKED_AT].removeprefix(codecs.BOM_UTF8)
-    return next((name for pattern, name in SIGNATURES if re.match(pattern, begin, re.DOTALL)), None)
+    return next((name for pattern, name in signatures if re.match(pattern, begin, re.DOTALL)), None)

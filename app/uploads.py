@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from app.signatures import known_as
-from jobs import png_chunks
+from app.signatures import known_as, taken_but_unreadable
+from jobs import png_chunks, samples
 from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
 from jobs.file_structure import Unreasonable, check_structure
 
@@ -16,11 +16,7 @@ FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "TIFF": 
 """Pillow's name -> ours. MPO is a JPEG with a preview or gain map behind it, as phones write; the first one counts."""
 
 IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B", "I;16L")
-"""Pillow modes the worker can decode. Not floating point, not Lab without a profile: what white is would be a guess."""
-
-PLANES, SAMPLE_FORMAT, BITS = 284, 339, 258
-SEPARATE, SIGNED = 2, 2
-"""TIFF tags, and values of the first two (TIFF 6.0)."""
+"""Pillow modes that are read. Not Lab without a profile, nor a photo in floating point: white would be a guess."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -54,7 +50,6 @@ def check_image(data: bytes, max_pixels: int) -> Size:
     other formats are decoded. Raises InvalidImage, TooLarge.
     """
     with opened(data, max_pixels, "image") as image:
-        _check_layout(image)
         _check_profile(image, data)
         if image.format in ("JPEG", "MPO"):
             _check_jpeg_ends(data)
@@ -63,22 +58,6 @@ def check_image(data: bytes, max_pixels: int) -> Size:
         size = image.size
         exif = Image.Image.getexif(image)  # PNG's own decodes the pixels, to look for it behind them
         return size[::-1] if exif.get(ExifTags.Base.Orientation, 1) in SIDEWAYS else size
-
-
-def _check_layout(image: Image.Image) -> None:
-    """Raise InvalidImage for samples that the worker cannot read, or whose white would be a guess."""
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    if image.mode == "I" or SIGNED in tags.get(SAMPLE_FORMAT, ()):
-        raise InvalidImage(
-            "image: the file has signed values or 32 bits a pixel. Send 8 or 16 bits a channel, unsigned."
-        )
-    if image.mode not in IMAGE_MODES:
-        raise InvalidImage(f"image: the colour mode {image.mode} is not supported. Send 8 or 16 bit grey or colour.")
-    if tags.get(PLANES) == SEPARATE and tags.get(BITS, (1,))[0] > 8:
-        raise InvalidImage(
-            "image: the TIFF has 16 bits a channel in separate planes, which is not supported. "
-            "Save it with interleaved channels."
-        )
 
 
 def _check_profile(image: Image.Image, data: bytes) -> None:
@@ -120,17 +99,18 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
             _check_header(image, max_pixels, what)
             if image.format == "PNG":
                 png_chunks.check_whole(data)
+            _check_mode(image, what)
             yield image
     except (RequestError, MemoryError):
         raise
     except Unreasonable as error:
         raise refusal(f"{what}: the file {error}, which no picture needs. Save it anew.") from None
-    except png_chunks.MalformedPng as error:
+    except (png_chunks.MalformedPng, samples.Unreadable) as error:
         raise refusal(f"{what}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
-        found = known_as(data) or "not a picture in a known format"
+        found = known_as(data) or taken_but_unreadable(data) or "not a picture in a known format"
         raise refusal(f"{what}: this is {found}. Send a {allowed_formats()} file.") from None
     except Exception as error:  # decoders raise anything at all on garbage
         raise refusal(_DAMAGED.format(what=what)) from error
@@ -144,6 +124,14 @@ def _check_header(image: Image.Image, max_pixels: int, what: str) -> None:
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise unreadable(what)(f"{what}: the file holds {frames} pictures (pages or frames). Send a single one.")
+
+
+def _check_mode(image: Image.Image, what: str) -> None:
+    """Raise where the samples cannot be read, or where white would be a guess."""
+    samples.check_layout(image)
+    taken = (*IMAGE_MODES, "F") if what == "mask" else IMAGE_MODES
+    if image.mode not in taken:
+        raise samples.Unreadable(f"the colour mode {image.mode} is not supported. Send 8 or 16 bit grey or colour.")
 
 
 def unreadable(what: str) -> type[RequestError]:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from jobs import png_chunks
+from jobs import png_chunks, samples
 from jobs.errors import Undecodable
 from jobs.schema import Approximation, OutputColor, PictureReport
-from worker import colour, samples
+from worker import colour
 from worker.colour import CMYK, GREY, RGB, SRGB, Chunks, Colour
 
 Pixels = NDArray[np.uint8]
@@ -40,18 +40,6 @@ INCH_M = 0.0254
 
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, AssertionError, EOFError, struct.error)
 """What Pillow raises on damaged files."""
-GREY_MODES = ("1", "L", "LA", "La")
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""By EXIF orientation: what makes the picture upright. From 5 on width and height are swapped."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +110,8 @@ def _decoded(image: Image.Image, file: bytes, data: bytes, output_color: OutputC
     bits = samples.bits_of(image, file)
     flat = samples.in_8_bits(image, file, stated.get(b"tRNS"))
     flat.load()
-    if orientation in TURNS and image.format != "TIFF":  # which Pillow turns itself
-        flat = flat.transpose(TURNS[orientation])
-    space = CMYK if flat.mode == "CMYK" else GREY if flat.mode in GREY_MODES else RGB
+    flat = samples.upright(flat, image, orientation)
+    space = CMYK if flat.mode == "CMYK" else GREY if flat.mode in samples.GREY_MODES else RGB
     found = colour.colour_of(image, exif, stated, PROFILES[space])
     rgb, alpha, found = _pixels(flat, space, found, output_color)
     report = PictureReport(

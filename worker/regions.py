@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.mask_values import HIDDEN
-from jobs.regions import Region
+from jobs.regions import Box, Region
 from worker.masks import blended
 
 Pixels = NDArray[np.uint8]
@@ -57,6 +57,24 @@ def cut_mask(mask: Pixels, region: Region) -> Pixels:
     return _padded(shrunk, region)
 
 
+def known(mask: Pixels, alpha: Pixels | None) -> NDArray[np.bool_]:
+    """Which pixels the network could be shown as surroundings, (H, W): kept by the mask, and opaque for the most part.
+
+    Where none of those is opaque, all that are not wholly transparent count.
+    """
+    kept = mask < HIDDEN
+    if alpha is None:
+        return kept
+    opaque = kept & (alpha > 255 - HIDDEN)
+    return opaque if opaque.any() else kept & (alpha > 0)
+
+
+def holds(places: NDArray[np.bool_], box: Box) -> bool:
+    """Whether any of ``places``, (H, W), lies in the box."""
+    left, top, right, bottom = box
+    return bool(places[top:bottom, left:right].any())
+
+
 def _inside(pixels: Pixels, region: Region) -> Pixels:
     left, top, right, bottom = region.box
     return pixels[top:bottom, left:right]
@@ -64,6 +82,7 @@ def _inside(pixels: Pixels, region: Region) -> Pixels:
 
 def _weighted_mean(pixels: Pixels, weight: Pixels, size: tuple[int, int]) -> Pixels:
     """(H, W, 3) shrunk to ``size``, each pixel by its weight; where there is none, by equal ones."""
+    weight = weight * np.uint8(255 // max(int(weight.max()), 1))
     weighted = cv2.multiply(pixels, cv2.merge([weight] * 3), scale=1 / 255)
     part, total, plain = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (weight, weighted, pixels))
     mean = cv2.divide(total, cv2.merge([part] * 3), scale=255)

@@ -13,7 +13,7 @@ import numpy as np
 from jobs import mask_values
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
-from jobs.regions import plan_region
+from jobs.regions import SURROUNDINGS_PX, plan_region
 from jobs.schema import Approximation, ImageInfo, InpaintParameters, JobReport, MaskReport, RegionReport
 from worker import masks, regions
 from worker.decoding import Decode, decode_here
@@ -59,13 +59,18 @@ class Task:
         return canvas
 
     def _cut(self) -> Canvas:
+        """The region, widened until it holds something that is known, and its canvas."""
         parameters, entry = self.parameters, self.entry
         box = masks.bounding_box(self.mask)
         if box is None:
             raise Undecodable("The settled mask is empty.")
         sides = (entry.size_px, entry.max_size_px)
-        self.bbox = box
-        self.region = plan_region(self.picture.size, box, parameters.crop_padding, parameters.crop == "auto", sides)
+        self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
+        self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        known = regions.known(self.mask, self.picture.alpha)
+        while not regions.holds(known, self.region.box) and self.region.size != self.picture.size:
+            padding_px = 2 * padding_px + SURROUNDINGS_PX
+            self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
         self.area_px = self.region.canvas[0] * self.region.canvas[1]
         image, hidden = self._shown()
         canvas = Canvas(image, hidden, start_filled=parameters.masked_content == "fill")
@@ -82,8 +87,13 @@ class Task:
         image = regions.cut(rgb, region, weight)
         if alpha is None:
             return image, hidden
-        unknown = mask_values.hidden(255 - regions.cut(alpha, region))
+        opacity = regions.cut(alpha, region)
+        unknown = mask_values.hidden(255 - opacity)
         missing = np.maximum(unknown, hidden)
+        if missing.min() == 255:  # of what is faint the least faint is known
+            part = np.minimum(opacity, 255 - hidden)
+            missing = unknown = np.where((part == part.max()) & (part > 0), np.uint8(0), np.uint8(255))
+            missing = np.maximum(missing, hidden)
         if missing.min() == 255:
             return image, missing
         return masks.blended(image, soft_fill(image, missing), unknown), hidden

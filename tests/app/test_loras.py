@@ -59,7 +59,7 @@ async def test_no_adapters_is_the_default(client: httpx.AsyncClient, settler: Se
 BAD: dict[str, tuple[str, str, str]] = {
     "no JSON": ("watercolour", "invalid_field", "Invalid JSON"),
     "cut JSON": ('[{"name": "ink"', "invalid_field", "Invalid JSON"),
-    "no list": ('{"name": "ink"}', "invalid_field", "valid tuple"),
+    "no list": ('{"name": "ink"}', "invalid_field", "loras: This field must be a list"),
     "no name": ('[{"scale": 1}]', "invalid_field", "loras.0.name: This field is missing"),
     "an unknown key": ('[{"name": "ink", "weight": 1}]', "invalid_field", "loras.0.weight"),
     "a scale that is no number": ('[{"name": "ink", "scale": "much"}]', "invalid_field", "loras.0.scale"),

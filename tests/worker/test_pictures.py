@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from jobs.errors import Undecodable
+from jobs.samples import TURNS
 from tests import png_files, tiff_files
 from tests.png_files import chunks_of, png_of, with_chunks, written, zipped
 from tests.tiff_files import tiff_of
@@ -92,7 +93,7 @@ def test_16_bits_and_a_transparent_colour_are_turned_upright_with_the_picture(or
     png = pictures.decode(png_of(samples, 16, png_files.RGB, *tagged))
     tiff = pictures.decode(tiff_of(samples, tiff_files.RGB, {tiff_files.ORIENTATION: (orientation,)}))
     rgba = Image.fromarray(np.dstack([RGB, np.where((RGB[0, 0] == RGB).all(axis=2), 0, 255).astype(np.uint8)]))
-    expected = np.asarray(rgba if orientation == 1 else rgba.transpose(pictures.TURNS[orientation]))
+    expected = np.asarray(rgba if orientation == 1 else rgba.transpose(TURNS[orientation]))
     assert (layers(png) == expected).all()
     assert (tiff.rgb == expected[..., :3]).all()
 

@@ -80,3 +80,35 @@ def test_a_picture_that_is_transparent_but_for_the_hole_has_nothing_known() -> N
     assert (opened(photo, mask).mask == 255).all()
     result = painted(photo, mask, tiny.model("sd", "concat"), POCKET.model_copy(update={"size_px": 64}), strength=1)
     assert (result[..., 3] == photo[..., 3]).all()
+
+
+FAR = [((0, 60), "auto"), ((940, 1000), "auto"), ((0, 1), "auto"), ((0, 60), "off")]
+
+
+@pytest.mark.parametrize(("columns", "crop"), FAR)
+@pytest.mark.parametrize("opacity", [255, 60, 1])
+def test_a_crop_is_widened_until_it_holds_something_that_is_not_transparent(
+    columns: tuple[int, int], crop: str, opacity: int
+) -> None:
+    photo = np.zeros((200, 1000, 4), np.uint8)
+    photo[..., :3] = HIDDEN
+    photo[:, slice(*columns)] = (*GROUND, opacity)
+    mask = np.zeros((200, 1000), np.uint8)
+    mask[80:120, 480:520] = 255
+    result = painted(photo, mask, pocket(), POCKET, crop=crop)
+    assert np.abs(result[mask == 255][:, :3].mean(0) - GROUND).max() < 8
+    assert np.array_equal(result[mask == 0], photo[mask == 0])
+
+
+def test_a_crop_that_holds_something_opaque_is_as_large_as_without_transparency() -> None:
+    photo, mask = with_hole(0, size=700)
+    running = task(POCKET)
+    running.open(png(photo), png(mask))
+    assert running.region.size == (256, 256)
+
+
+def test_what_is_faint_everywhere_is_context_too() -> None:
+    photo, mask = with_hole(0)
+    photo[mask == 0, 3] = 40
+    result = painted(photo, mask, pocket(), POCKET)
+    assert np.abs(result[44:84, 44:84, :3].mean((0, 1)) - GROUND).max() < 8

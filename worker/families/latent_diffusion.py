@@ -133,8 +133,9 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         filled = self.paints_on_fill or (canvas.start_filled and parameters.strength < 1)
         if filled and canvas.mask.min() == 255:
             raise NoSurroundings(
-                "mask: it leaves nothing of the picture known, and the hole is to be filled from its surroundings. "
-                "Leave a part of the picture out of the mask, or ask for a model that paints from the prompt alone "
+                "mask: grown and feathered as asked, it leaves nothing of the picture known that is not transparent, "
+                "and the hole is to be filled from its surroundings. Leave an opaque part of the picture out of the "
+                "mask, send a smaller mask_grow or mask_feather, or ask for a model that paints from the prompt alone "
                 "(needs_surroundings is false in /v1/models) without masked_content=fill."
             )
 

@@ -1,5 +1,7 @@
 """A decoded file's samples, with all their bits, reduced to 8 bits by one rule: rounded, and white stays white.
 
+Here, because both sides ask: the worker for photos, the API for masks.
+
 Pillow keeps the upper byte of 16-bit colour. Its name for the raw data ends in their byte order; read in the opposite
 order, its upper byte is the lower one.
 """
@@ -7,6 +9,7 @@ order, its upper byte is the lower one.
 import io
 import struct
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +18,49 @@ from PIL import Image, ImageFile, TiffImagePlugin
 Samples = NDArray[np.generic]
 
 GREY_16 = ("I;16", "I;16B", "I;16L")
-BITS, PHOTOMETRIC = 258, 262
-WHITE_IS_ZERO = 0
-"""TIFF tags, and a value of the second (TIFF 6.0, section 8)."""
+GREY_MODES = ("1", "L", "LA", "La")
+BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339
+WHITE_IS_ZERO, SEPARATE, SIGNED = 0, 2, 2
+"""TIFF tags, and values of the last three (TIFF 6.0)."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation: what makes the picture upright. From 5 on width and height are swapped."""
 
 BAND_PX = 64
 """Rows that are reduced at a time."""
+
+
+class Unreadable(ValueError):
+    """The samples cannot be read, or what white is would be a guess; the text says why and what to send instead."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Grey or colours, (H, W) or (H, W, 3), and alpha, (H, W) or None; all from 0 to ``top``."""
+
+    colours: NDArray[np.generic]
+    alpha: NDArray[np.generic] | None
+    top: int
+
+
+def check_layout(image: Image.Image) -> None:
+    """Raise Unreadable for samples that cannot be read, of a file that Pillow has opened."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if image.mode == "I" or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise Unreadable("the file has signed values or 32 bits a pixel. Send 8 or 16 bits a channel, unsigned.")
+    if tags.get(PLANES) == SEPARATE and tags.get(BITS, (1,))[0] > 8:
+        raise Unreadable(
+            "the TIFF has 16 bits a channel in separate planes, which is not supported. "
+            "Save it with interleaved channels."
+        )
 
 
 def bits_of(image: Image.Image, data: bytes) -> int:
@@ -50,6 +90,37 @@ def in_8_bits(image: Image.Image, data: bytes, transparent: bytes | None = None)
     if transparent is not None and image.mode in ("1", "L", "RGB", *GREY_16):
         flat = np.dstack([flat, _alpha(samples, transparent, bits)])
     return _as_image(flat, "CMYK" if image.mode == "CMYK" else None)
+
+
+def layers(image: Image.Image, data: bytes, transparent: bytes | None = None) -> Layers:
+    """The samples with all their bits; those of CMYK as RGB in 8 bits. The arguments are those of ``in_8_bits``."""
+    bits = bits_of(image, data)
+    if bits > 8 and image.mode != "CMYK":
+        return _wide_layers(_wide(image, data), transparent, bits)
+    flat = in_8_bits(image, data, transparent)
+    has_alpha = flat.has_transparency_data
+    found = np.asarray(flat.convert(("L" if flat.mode in GREY_MODES else "RGB") + "A" * has_alpha))
+    return _split(found, 255) if has_alpha else Layers(found, None, 255)
+
+
+def _wide_layers(samples: Samples, transparent: bytes | None, bits: int) -> Layers:
+    top = 2**bits - 1
+    if samples.ndim == 3 and samples.shape[2] in (2, 4):
+        return _split(samples, top)
+    alpha = None if transparent is None else np.where(_alpha(samples, transparent, bits), np.uint16(top), np.uint16(0))
+    return Layers(samples, alpha, top)
+
+
+def _split(samples: Samples, top: int) -> Layers:
+    """(H, W, 2) or (H, W, 4), alpha last."""
+    grey = samples.shape[2] == 2
+    return Layers(samples[..., 0] if grey else samples[..., :3], samples[..., -1], top)
+
+
+def upright(pixels: Image.Image, opened: Image.Image, orientation: int) -> Image.Image:
+    """The pixels of a file that Pillow ``opened`` turned by its EXIF ``orientation``; TIFFs are turned by Pillow."""
+    turned = orientation in TURNS and opened.format != "TIFF"
+    return pixels.transpose(TURNS[orientation]) if turned else pixels
 
 
 def _as_image(flat: NDArray[np.uint8], mode: str | None) -> Image.Image:
