@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from app.uploads import Size, opened
+from app.uploads import SIDEWAYS, Size, opened
 from jobs import mask_values, png_chunks, samples
 from jobs.errors import DoubtfulMask, EmptyMask, InvalidMask, MaskSizeMismatch
 from jobs.schema import MaskMode, MaskReport, MaskScale
@@ -68,10 +68,11 @@ def settle_mask(
     """
     with opened(data, max_pixels, "mask") as image:
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # PNG's own decodes the pixels
+        turned = orientation in SIDEWAYS and image.format != "TIFF"  # which Pillow turns itself
+        _check_size(image.size[::-1] if turned else image.size, image_size)
         settled = mode == "white" and scale == "full" and orientation == 1 and _is_settled(image)
         values = _values(image, data, mode)
         mask = np.asarray(samples.upright(Image.fromarray(values.levels(scale)), image, orientation))
-    _check_size(mask.shape[::-1], image_size)
     if scale == "full":
         _check_range(values, mode)
     if mode in ("black", "alpha"):  # alpha: transparent is repainted
@@ -112,7 +113,7 @@ def _is_settled(image: Image.Image) -> bool:
     return image.format == "PNG" and image.mode == "L" and not image.has_transparency_data
 
 
-def _check_size(mask_size: tuple[int, ...], image_size: Size) -> None:
+def _check_size(mask_size: Size, image_size: Size) -> None:
     if mask_size != image_size:
         mask, image = (f"{width} x {height}" for width, height in (mask_size, image_size))
         raise MaskSizeMismatch(

@@ -5,10 +5,12 @@ import struct
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from app.masks import settle_mask
-from jobs.errors import DoubtfulMask, InvalidMask
+from jobs.errors import DoubtfulMask, InvalidMask, MaskSizeMismatch
 from jobs.mask_values import snap
+from jobs.samples import TURNS
 from jobs.schema import MaskMode, MaskScale
 from tests import png_files, tiff_files
 from tests.app.test_masks import pixels
@@ -106,3 +108,22 @@ def test_samples_that_cannot_be_read_are_refused_by_name(name: str) -> None:
     data, message = UNREADABLE[name]
     with pytest.raises(InvalidMask, match=f"^mask: .*{message}.*[Ss](end|ave)"):
         settled(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_of_16_bits_is_turned_upright_once(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    turned = Image.fromarray(GREY)
+    upright = turned if orientation == 1 else turned.transpose(TURNS[orientation])
+    png = png_of(WIDE, 16, png_files.GREY, (b"eXIf", exif.tobytes()[6:]))
+    for data in (png, tiff_of(WIDE, tiff_files.BLACK_IS_ZERO, {tiff_files.ORIENTATION: (orientation,)})):
+        settled = settle_mask(data, "white", upright.size, 10_000)
+        np.testing.assert_array_equal(pixels(settled), snap(np.asarray(upright))[0])
+        with pytest.raises(MaskSizeMismatch):
+            settle_mask(data, "white", (upright.size[0], upright.size[1] + 1), 10_000)
+
+
+def test_the_size_is_refused_before_what_the_mask_holds() -> None:
+    with pytest.raises(MaskSizeMismatch):
+        settle_mask(png_of(np.dstack([GREY, 255 - GREY, GREY]), 8, png_files.RGB), "white", (9, 9), 10_000)
