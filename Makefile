@@ -11,6 +11,7 @@ help:
 	@echo "make check   set up, lint and type check"
 	@echo "make chaos   set up, ten seeded runs of random faults against the real service"
 	@echo "make soak    set up, 2,000 jobs, and nothing is left in Redis or has grown"
+	@echo "make mutants set up, wrong lines in a copy of the code, and whether the tests notice them"
 
 demo: .venv/ready-run
 	@.venv/bin/python -m launch demo
@@ -29,6 +30,10 @@ chaos: .venv/ready-dev
 
 soak: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.soak --jobs 2000
+
+.PHONY: mutants
+mutants: .venv/ready-dev
+	@.venv/bin/python -m tests.mutants
 
 setup: .venv/ready-dev
 
