@@ -13,6 +13,7 @@ help:
 	@echo "make attack  set up, hostile files and floods against the real service, and what each costs"
 	@echo "make fuzz    set up, 5,000 corrupted uploads"
 	@echo "make soak    set up, 2,000 jobs, and nothing is left in Redis or has grown"
+	@echo "make mutants set up, wrong lines in a copy of the code, and whether the tests notice them"
 
 demo: .venv/ready-run
 	@.venv/bin/python -m launch demo
@@ -37,6 +38,10 @@ fuzz: .venv/ready-dev
 
 soak: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.soak --jobs 2000
+
+.PHONY: mutants
+mutants: .venv/ready-dev
+	@.venv/bin/python -m tests.mutants
 
 setup: .venv/ready-dev
 

@@ -10,7 +10,6 @@ import pytest
 from redis import Redis
 
 from jobs import keys
-
 from tests.worker.batch_workers import CATALOG, SETTINGS, begin, lose_lease, make_worker, run, submit, tiny_model
 from worker.leases import Heartbeat, Seat
 from worker.rq_worker import BatchWorker
