@@ -40,8 +40,7 @@ RUN pip install --no-deps --force-reinstall . \
     && python -c "import worker.main"
 USER infill
 WORKDIR /tmp
-ENV INFILL_METRICS_PORT=9100 HF_HUB_OFFLINE=1
-ENV INFILL_METRICS_HOST=0.0.0.0
+ENV INFILL_METRICS_PORT=9100 INFILL_METRICS_HOST=0.0.0.0
 EXPOSE 9100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['INFILL_METRICS_PORT'] + '/metrics', timeout=4)"]

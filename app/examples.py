@@ -46,6 +46,7 @@ JOB: dict[str, Any] = {
         "fetch": 1.0,
         "decode": 6.2,
         "crop": 0.8,
+        "load": 0.0,
         "text_encode": 2.0,
         "vae_encode": 40.1,
         "denoise": 900.4,

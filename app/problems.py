@@ -167,7 +167,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 def _methods_of(request: Request, first_route: str) -> str:
-    """All methods of the address. Starlette names those of its first route; HEAD comes with GET (``RequestContext``)."""
+    """All methods of the address; Starlette names those of its first route. HEAD is answered by ``RequestContext``."""
     path = getattr(request.scope.get("route"), "path", None)
     described = request.app.openapi()["paths"].get(path, {})  # the page and /docs are not in it; each is one route
     methods = {method.upper() for method in described} or set(first_route.split(", "))
