@@ -161,9 +161,17 @@ async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     exception = cast(HTTPException, error)
     headers = dict(exception.headers) if exception.headers else None
-    if headers and headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # RequestContext answers it
+    if headers and "Allow" in headers:
+        headers["Allow"] = _methods_of(request, headers["Allow"])
     return http_problem(request, exception.status_code, str(exception.detail), headers)
+
+
+def _methods_of(request: Request, first_route: str) -> str:
+    """All methods of the address; Starlette names those of its first route. HEAD is answered by ``RequestContext``."""
+    path = getattr(request.scope.get("route"), "path", None)
+    described = request.app.openapi()["paths"].get(path, {})  # the page and /docs are not in it; each is one route
+    methods = {method.upper() for method in described} or set(first_route.split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

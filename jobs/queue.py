@@ -179,7 +179,8 @@ class JobQueue:
             if status in (RqStatus.CANCELED, RqStatus.STOPPED):
                 return
             if status not in LIVE:
-                raise JobAlreadyFinished(f"The job has ended ({status}); there is nothing to cancel.")
+                end = "succeeded" if status == RqStatus.FINISHED else "failed"
+                raise JobAlreadyFinished(f"The job has {end}; there is nothing to cancel.")
             self.store.flag_cancel(job_id)
             if status == RqStatus.STARTED or self._cancel_queued(job):
                 return

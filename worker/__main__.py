@@ -6,6 +6,9 @@ import sys
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2500")
 
+# Both log past our handler, in lines that are not JSON; of a prompt that is too long they quote the part that is cut.
+os.environ["DIFFUSERS_VERBOSITY"] = os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
 from worker.main import main
 
 sys.exit(main())

@@ -1,15 +1,20 @@
 """The docs list what the code has: settings, routes, fields, error codes, metrics. Both ways."""
 
+import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import pytest
 from prometheus_client.core import Metric
 
+from app.answers import NOT_PARTS
+from app.examples import JOB, QUEUED
 from app.main import create_app
 from app.problems import HTTP_CODES, error_classes, status_of
 from app.settings import ApiSettings
 from app.submission import InpaintForm
+from app.view import JobView
 from jobs.approximations import Approximation
 from jobs.errors import InfillError
 from tests.redis_server import RedisServer
@@ -64,6 +69,27 @@ def test_every_approximation_is_documented() -> None:
     text = (DOCS / "api.md").read_text()
     section = text[text.index("### Approximate results") : text.index("### LoRA adapters")]
     assert set(re.findall(r"^- `(\w+)`:", section, re.MULTILINE)) == set(get_args(Approximation))
+
+
+JOB_IN_THE_DOCS = json.loads(
+    re.findall(r"```json\n(.*?)```", (DOCS / "api.md").read_text(), re.DOTALL)[0].replace('"…"', '"2026-01-31T12:00Z"')
+)
+
+
+@pytest.mark.parametrize("example", [JOB, QUEUED, JOB_IN_THE_DOCS], ids=["ended", "queued", "in the docs"])
+def test_an_example_of_a_job_has_exactly_the_fields_that_are_sent(example: dict[str, Any]) -> None:
+    sent = JobView.model_validate(example).model_dump(mode="json")
+    assert names_in(example) == names_in(sent)
+    if timings := example["timings"]:
+        parts = [timings[name] for name in timings if name not in ("total", *NOT_PARTS)]
+        assert sum(parts) == pytest.approx(timings["total"])
+
+
+def names_in(example: Any) -> Any:
+    """The names of all fields, also of those inside; None for a value."""
+    if isinstance(example, dict):
+        return {name: names_in(value) for name, value in example.items()}
+    return [names_in(value) for value in example] if isinstance(example, list) else None
 
 
 def test_every_metric_is_documented_with_its_kind(redis_server: RedisServer) -> None:

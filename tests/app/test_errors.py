@@ -6,6 +6,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from app.main import create_app
 from app.settings import ApiSettings
 from tests.app.conftest import files, serve, submit
 from tests.app.pictures import box_mask, encoded, photo
@@ -170,6 +171,20 @@ async def test_unknown_addresses_and_methods_are_problems(client: httpx.AsyncCli
     response = await client.put("/v1/models")
     assert_problem(response, 405, "method_not_allowed")
     assert response.headers["Allow"] == "GET, HEAD"
+
+
+PATHS: dict[str, set[str]] = {
+    path: {method.upper() for method in methods}
+    for path, methods in create_app(ApiSettings()).openapi()["paths"].items()
+} | {"/": {"GET"}, "/docs": {"GET"}}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_allow_names_every_method_of_the_address(client: httpx.AsyncClient, path: str) -> None:
+    methods = PATHS[path] | ({"HEAD"} if "GET" in PATHS[path] else set())
+    response = await client.options(path)
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == ", ".join(sorted(methods))
 
 
 async def test_what_nobody_expected_is_a_500_that_tells_nothing(redis_url: str, connection: Redis) -> None:

@@ -224,7 +224,8 @@ async def test_a_finished_job_cannot_be_canceled(client: httpx.AsyncClient, sett
     job_id = await submitted(client)
     settler.start(job_id)
     settler.succeed(job_id, [IMAGE])
-    assert_problem(await client.delete(f"/v1/jobs/{job_id}"), 409, "job_already_finished")
+    problem = assert_problem(await client.delete(f"/v1/jobs/{job_id}"), 409, "job_already_finished")
+    assert problem["detail"] == "The job has succeeded; there is nothing to cancel."
 
 
 async def test_an_undecodable_record_is_said_to_be_one(client: httpx.AsyncClient, connection: Redis) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.stack import MASK, PHOTO, submit, wait_for
+from tests.e2e.stack import MASK, PHOTO, Stack, submit, wait_for
 from tests.icc_profiles import grey_profile
 from tests.png_files import chunks_of, png_of
 
@@ -101,8 +101,17 @@ def test_a_prompt_beyond_what_the_text_encoder_reads_is_named_with_the_image(
     expected = ["prompt_cut"] if cut else []
     assert response.headers.get("Infill-Approximate", "").split() == expected
     assert client.get(response.headers["Location"]).json()["approximate"] == expected
-    with Image.open(io.BytesIO(response.content)) as image:
-        assert json.loads(image.info["infill"])["approximate"] == expected
+    assert described(response.content)["approximate"] == expected
+
+
+def test_the_logs_are_lines_of_json_without_a_word_of_a_prompt(client: httpx.Client, stack: Stack) -> None:
+    long = {"prompt": "crimson " * 80, "negative_prompt": "turquoise " * 80, "guidance_scale": 2}
+    job = submit(client, {"Prefer": "wait=60"}, num_inference_steps=1, **long).json()
+    assert "prompt_cut" in job["approximate"]
+    for process in (*stack.apis, *stack.workers):
+        log = process.log.read_text()
+        assert "crimson" not in log and "turquoise" not in log
+        assert all(isinstance(json.loads(line), dict) for line in log.splitlines())
 
 
 def test_the_same_seed_gives_the_same_image_alone_and_among_others(client: httpx.Client) -> None:
@@ -195,6 +204,8 @@ def test_a_mask_that_is_not_quite_black_and_white_is_obeyed(client: httpx.Client
     job = client.get(response.headers["Location"]).json()
     noisy = (mask == 0).sum() * (black > 0) + (mask > 0).sum() * (white < 255)
     assert job["mask"]["snapped"] == noisy and not job["mask"]["soft"]
+    told = described(response.content)["mask"]
+    assert told == {name: job["mask"][name] for name in told}
     assert job["mask"]["coverage"] == pytest.approx((mask > 0).mean(), abs=1e-5)
 
 
@@ -205,6 +216,8 @@ def test_a_mask_of_0_and_1_is_refused_until_its_scale_is_given(client: httpx.Cli
     assert "largest grey value is 1 of 255" in refused.json()["detail"]
     taken = ask_for_image(client, photo, mask // 255, mask_scale="binary")
     assert taken.status_code == 200, taken.text
+    read, told = client.get(taken.headers["Location"]).json()["mask"], described(taken.content)["mask"]
+    assert read["scale"] == "binary" and told == {name: read[name] for name in told}
     assert np.abs(pixels_of(taken.content).astype(int) - 200).max() < 12
 
 
@@ -241,10 +254,8 @@ def test_a_shrunk_hole_is_named_with_its_scale(client: httpx.Client) -> None:
     assert region["scale"] == pytest.approx(max(region["run_px"]) / max(right - left, bottom - top), abs=1e-5)
     box = ",".join(str(side) for side in region["box"])
     assert response.headers["Infill-Region"].startswith(f"box={box}; run_px=")
-    with Image.open(io.BytesIO(response.content)) as image:
-        image.load()
-        described = json.loads(image.info["infill"])
-    assert described["region"] == region and described["approximate"] == job["approximate"]
+    told = described(response.content)
+    assert told["region"] == region and told["approximate"] == job["approximate"]
 
 
 def test_a_long_thin_strip_is_painted(client: httpx.Client) -> None:

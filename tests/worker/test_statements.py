@@ -110,7 +110,7 @@ def test_a_profile_of_other_values_is_ignored_and_the_next_statement_holds() -> 
         (b"pHYs", bytes(9)),
         (b"pHYs", b"\0\0\1\0\0\0\1\0"),
     ],
-    ids=str,
+    ids=lambda said: said[0].decode(),
 )
 def test_chunks_that_say_nothing_are_not_carried(said: tuple[bytes, bytes]) -> None:
     picture = pictures.decode(with_chunks(saved(Image.fromarray(RGB)), said))
