@@ -32,6 +32,11 @@ def test_what_is_hidden_grows_steadily_from_nothing_to_everything() -> None:
     assert steps.min() == 0 and steps.max() <= 4
 
 
+def test_up_to_a_quarter_is_surroundings_and_from_a_half_on_is_hole() -> None:
+    hidden = mask_values.hidden(np.array([[20, 63, 96, 128, 200]], np.uint8))[0]
+    assert hidden[:2].tolist() == [0, 0] and 100 < hidden[2] < 155 and hidden[3:].tolist() == [255, 255]
+
+
 @pytest.mark.parametrize(("lowest", "everything"), [(255, True), (128, True), (127, False), (0, False)])
 def test_a_mask_hides_everything_where_no_pixel_is_even_partly_known(lowest: int, everything: bool) -> None:
     mask = np.full((4, 4), 255, np.uint8)

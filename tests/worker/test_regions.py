@@ -126,7 +126,14 @@ def test_no_masked_pixel_comes_from_the_upload_whatever_the_pictures_size(crop: 
 
 
 def test_a_crop_keeps_surroundings_where_the_picture_has_any() -> None:
-    for bbox in ((64, 64, 320, 320), (0, 0, 256, 300), (10, 0, 400, 400), (0, 0, 400, 400), (100, 100, 101, 101)):
+    for bbox in (
+        (64, 64, 320, 320),
+        (0, 0, 256, 300),
+        (10, 0, 400, 400),
+        (0, 0, 400, 400),
+        (100, 100, 101, 101),
+        (100, 100, 150, 150),
+    ):
         region = plan_region((400, 400), bbox, 0, True, SIDES)
         for axis in (0, 1):
             before = bbox[axis] - region.box[axis]
