@@ -81,7 +81,7 @@ def test_a_job_whose_latents_are_no_numbers_fails_and_its_mates_are_as_without_i
 def test_an_adapter_that_overflows_fails_its_own_job_only(tmp_path: Path) -> None:
     model = tiny.model("sd", "concat")
     layers = loras.matrices(model.pipeline, only="unet")
-    loras.save_diffusers(tmp_path / "bad.safetensors", {name: (a, b * INF) for name, (a, b) in layers.items()})
+    loras.save_diffusers(tmp_path / "bad.safetensors", {name: (a, b * 1e30) for name, (a, b) in layers.items()})
     adapters = Adapters(LoraFolder(str(tmp_path)), PLENTY)
     (alone,) = run(tiny.model("sd", "concat"), [task("sd", 1)])
     bad = task("sd", 1, loras=(LoraChoice(name="bad"),))
