@@ -17,12 +17,13 @@ from app.masks import SettledMask, settle_mask
 from app.schedulers import check_found_scheduler
 from app.service import Service
 from app.settings import ApiSettings
-from app.uploads import check_image, read_file
+from app.uploads import Size, check_image, read_file
 from jobs.approximations import approximations_of, check_caching
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, NoSurroundings, UnknownField
 from jobs.queue import Idempotency, Submitted
 from jobs.regions import Region
+from jobs.room import results_at_most
 from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 from jobs.work import region_of, work_on
@@ -138,12 +139,16 @@ async def submit(
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
     if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
         return earlier
-    mask, region = await anyio.to_thread.run_sync(_decode, service, files, form, parameters, limiter=service.decoders)
+    mask, region, size = await anyio.to_thread.run_sync(
+        _decode, service, files, form, parameters, limiter=service.decoders
+    )
     entry = service.catalog.model(parameters.model)
     work = work_on(parameters, entry, region.canvas[0] * region.canvas[1])
     approximate = approximations_of(parameters, entry.num_inference_steps, region)
+    reserved = results_at_most(parameters, files.image, size)
     return await anyio.to_thread.run_sync(
-        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate
+        service.queue.submit,
+        *(parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate, reserved),
     )
 
 
@@ -168,8 +173,8 @@ def _before_decoding(
 
 def _decode(
     service: Service, files: Files, form: InpaintForm, parameters: InpaintParameters
-) -> tuple[SettledMask, Region]:
-    """The mask, and the part of the picture that will be run."""
+) -> tuple[SettledMask, Region, Size]:
+    """The mask, the part of the picture that will be run, and the picture's size."""
     max_pixels, entry = service.settings.max_pixels, service.catalog.model(parameters.model)
     size = check_image(files.image, max_pixels)
     mask = settle_mask(files.mask, parameters.mask_mode, size, max_pixels, form.mask_scale)
@@ -179,4 +184,4 @@ def _decode(
             "Leave a part of the picture out of the mask, or name a model whose needs_surroundings is false in "
             "/v1/models."
         )
-    return mask, region_of(parameters, entry, size, mask.report.bbox)
+    return mask, region_of(parameters, entry, size, mask.report.bbox), size
