@@ -56,7 +56,7 @@ class QueueGauges(Collector):
         try:
             depth, workers = self.queue.depth(), self.queue.store.workers()
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
-            cost_s, reserved = self.queue.outlook.cost_s(), self.queue.store.reserved_bytes()
+            cost_s, reserved = self.queue.outlook.cost_s(), self.queue.room.memory().reserved
         except RedisError:
             yield GaugeMetricFamily("infill_store_up", "Whether Redis answers", 0)
             return

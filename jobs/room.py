@@ -23,7 +23,7 @@ from jobs.store import Store
 
 LIVE = {RqStatus.CREATED, RqStatus.QUEUED, RqStatus.STARTED, RqStatus.SCHEDULED, RqStatus.DEFERRED}
 
-AROUND_BYTES = 64 * 1024
+AROUND_BYTES = 16 * 1024
 """For each image: its PNG's texts and small chunks. Once more: the job's own records."""
 
 JPEG = b"\xff\xd8"

@@ -218,13 +218,12 @@ class Store:
         """Share of Redis' ``maxmemory`` in use; 0 where Redis has no limit."""
         return share_in_use(self.connection.info("memory"))
 
-    def reserved_bytes(self) -> int:
-        """What accepted jobs have yet to write, at most."""
-        return sum(map(int, cast("list[bytes]", self.connection.hvals(keys.RESERVED))))
-
     def check_writes(self) -> None:
-        """Raise Redis' own error where it takes no writes now: no look at its state foresees all of them."""
-        self.connection.set(keys.PROBE, 1, ex=60)
+        """Raise Redis' own error where it takes no writes now; no look at its state foresees them all."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.set(keys.PROBE, 1, ex=60)
+            pipeline.delete(keys.PROBE)
+            pipeline.execute()
 
     def _takes(self, size_bytes: int) -> bool:
         """Whether so many more bytes stay below ``maxmemory``; asked first, for the bytes take time to send."""

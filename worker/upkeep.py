@@ -105,11 +105,11 @@ class Upkeep(JobEndings):
             queue.failed_job_registry.cleanup(at)
             worker_registration.clean_worker_registry(queue)
             queue.intermediate_queue.cleanup(self, queue)
+            self._note_crashes()
             note_forgotten_ends(self.desk.store)
             forgotten = at - self.settings.record_ttl_s
             self.connection.zremrangebyscore(queue.canceled_job_registry.key, 0, forgotten)  # RQ itself never does
             queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
-        self._note_crashes()
 
     def _leases_look_lapsed(self) -> bool:
         """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed."""

@@ -16,7 +16,7 @@ from jobs.schema import InpaintParameters, MaskReport
 from jobs.store import Store
 from worker.desk import Desk
 from worker.engine import Engine
-from worker.inpaint_queue import InpaintQueue
+from worker.inpaint_queue import SEEN_FOR_S, InpaintQueue
 from worker.rq_worker import BatchWorker
 from worker.session import Session
 from worker.settings import WorkerSettings
@@ -36,7 +36,7 @@ def popped_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None
     """Killed right after the pop, a while ago."""
     assert worker._queue().pop(None) == job
     seen_first = f"{worker._queue().intermediate_queue_key}:first_seen:{job.id}"
-    connection.set(seen_first, time.time() - 100)
+    connection.set(seen_first, 1, ex=SEEN_FOR_S - 100)
 
 
 def begun_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None:
