@@ -53,7 +53,16 @@ PASSING = (
 )
 """Errors that are about the server's state, not about the command."""
 
-PASSING_CODES = ("BUSY ", "MISCONF ", "NOREPLICAS ", "NOMASTERLINK ", "NOTREADY ", "REDIRECT ", "UNKILLABLE ")
+PASSING_CODES = (
+    "BUSY ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "NOMASTERLINK ",
+    "NOTREADY ",
+    "REDIRECT ",
+    "UNBLOCKED ",
+    "UNKILLABLE ",
+)
 """How the texts begin of those that redis-py has no class for."""
 
 QUOTES = (" caused error: ", "Transaction discarded because of: ")

@@ -174,8 +174,9 @@ class BatchWorker(Upkeep):
         """Take the lease first, so that nothing popped is without an owner for long; then begin."""
         try:
             execution = self.prepare_execution(job)
-        except ResponseError:  # refused, so nothing of it was written
-            self._queue().put_back(job)
+        except ResponseError as error:
+            if is_away(error):  # the transaction was refused: nothing of it is written
+                self._queue().put_back(job)
             raise
         try:
             self.prepare_job_execution(job, True)
