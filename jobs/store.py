@@ -64,19 +64,14 @@ class Store:
         size_bytes = sum(map(len, images))
         try:
             if self._takes(size_bytes):
-                self._put_results(job_id, images)
+                for index, image in enumerate(images):  # one by one: together they would be in memory twice
+                    self.connection.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
                 return
         except RedisError as error:
             if not is_full(error):
                 raise
             self.connection.unlink(*(keys.result(job_id, index) for index in range(len(images))))
         raise NotStored(f"The result's {size_bytes / 1e6:.1f} MB found no room in the store.")
-
-    def _put_results(self, job_id: str, images: list[bytes]) -> None:
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for index, image in enumerate(images):
-                pipeline.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
-            _execute_pixels(pipeline)
 
     def result(self, job_id: str, index: int) -> bytes | None:
         return cast("bytes | None", self.connection.get(keys.result(job_id, index)))
