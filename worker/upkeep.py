@@ -96,9 +96,10 @@ class Upkeep(JobEndings):
 
         RQ's own method compares the leases with this machine's clock, and looks for kinds of jobs that are not used.
         """
-        if self._leases_look_lapsed():
+        asked_at, at = time.monotonic(), self.desk.clock.look()
+        if self._leases_look_lapsed(asked_at):  # a lease that lapses while the next calls wait is later than ``at``
             return
-        queue, at = self._queue(), self.desk.clock.look()
+        queue = self._queue()
         if queue.acquire_maintenance_lock():
             queue.started_job_registry.cleanup(at, exception_handlers=self._exc_handlers)
             queue.finished_job_registry.cleanup(at)
@@ -111,12 +112,14 @@ class Upkeep(JobEndings):
             self.connection.zremrangebyscore(queue.canceled_job_registry.key, 0, forgotten)  # RQ itself never does
             queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
 
-    def _leases_look_lapsed(self) -> bool:
-        """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed."""
+    def _leases_look_lapsed(self, asked_at: float) -> bool:
+        """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed.
+
+        ``asked_at``: the monotonic time before the first of the questions that this look asks.
+        """
         patience_s = self.settings.lease_s + 2
-        asked_at = time.monotonic()
         uptime_s = self.connection.info("server")["uptime_in_seconds"]
-        if time.monotonic() - asked_at > self.settings.lease_s / 2:  # this very question waited for a failover
+        if time.monotonic() - asked_at > self.settings.lease_s / 2:  # the questions waited for a failover
             self._back_at = time.monotonic()
         lately = time.monotonic() - self._back_at < patience_s
         return bool(lately or self._out_of_touch() or uptime_s < patience_s)
