@@ -56,12 +56,13 @@ class QueueGauges(Collector):
         try:
             depth, workers = self.queue.depth(), self.queue.store.workers()
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
-            cost_s = self.queue.outlook.cost_s()
+            cost_s, reserved = self.queue.outlook.cost_s(), self.queue.room.memory().reserved
         except RedisError:
             yield GaugeMetricFamily("infill_store_up", "Whether Redis answers", 0)
             return
         yield GaugeMetricFamily("infill_store_up", "Whether Redis answers", 1)
         yield GaugeMetricFamily("infill_store_memory_ratio", "Share of Redis' maxmemory in use", share)
+        yield GaugeMetricFamily("infill_store_reserved_bytes", "What accepted jobs' results may take yet", reserved)
         yield GaugeMetricFamily("infill_queue_depth", "Jobs that wait", depth)
         yield GaugeMetricFamily("infill_queue_drain_rate", "Jobs that end a second", rate)
         cost = GaugeMetricFamily("infill_queue_cost_seconds", "What all waiting jobs are predicted to cost", labels=[])

@@ -1,5 +1,6 @@
 """Every error as RFC 9457 ``application/problem+json`` with a stable ``code``; the one place that knows statuses."""
 
+import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, cast
@@ -8,13 +9,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from jobs import errors
-from jobs.connection import is_away
+from jobs.connection import is_away, is_full
 from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
 from jobs.schema import JobProblem
+
+logger = logging.getLogger("infill.api")
 
 STATUSES: dict[type[InfillError], int] = {
     RequestError: 422,
@@ -86,12 +89,12 @@ def _tree(root: type[InfillError]) -> Iterator[type[InfillError]]:
 
 
 def translate(error: RedisError) -> InfillError:
-    """What an error of Redis means to a caller."""
-    if isinstance(error, OutOfMemoryError):
-        return StoreFull("Redis has no memory left; pictures expire with time.", 5)
-    if is_away(error):
-        return StoreUnavailable("Redis does not answer. Jobs that were accepted are safe; try again.", 2)
-    return InfillError("An error that was not expected. It has been logged under this request id.")
+    """What an error of Redis means to a caller. The log names one that says nothing of Redis' state."""
+    if is_full(error):
+        return StoreFull("The store has no memory left; pictures expire with time.", 5)
+    if not is_away(error):
+        logger.error("unexpected_store_error", exc_info=error)
+    return StoreUnavailable("The store does not serve now. Jobs that were accepted are safe; try again.", 2)
 
 
 def problem_response(

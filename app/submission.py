@@ -22,6 +22,7 @@ from jobs.approximations import approximations_of, check_caching
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, NoSurroundings, UnknownField
 from jobs.queue import Idempotency, Submitted
+from jobs.room import results_at_most
 from jobs.schedulers import check_scheduler
 from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
 from jobs.work import region_of, work_on
@@ -144,8 +145,10 @@ async def submit(
     region = region_of(parameters, entry, size, mask.report.bbox)
     work = work_on(parameters, entry, region.canvas[0] * region.canvas[1])
     approximate = approximations_of(parameters, entry.num_inference_steps, region)
+    reserved = results_at_most(parameters, files.image, size)
     return await anyio.to_thread.run_sync(
-        service.queue.submit, parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate
+        service.queue.submit,
+        *(parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate, reserved),
     )
 
 

@@ -22,15 +22,51 @@ import redis.asyncio.sentinel
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    ConnectionError,
+    ExecAbortError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 SENTINEL_PORT = 26379
 SENTINEL_TIMEOUT_S = 1
 
-NO_WRITES = ("MISCONF", "NOREPLICAS")
-"""How the errors begin of a Redis that cannot save, or whose replicas are gone."""
+PASSING = (
+    ConnectionError,  # LOADING and every failed login among them
+    TimeoutError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    NoPermissionError,
+    ExecAbortError,  # of the transaction alone: where one of its commands is wrong, redis-py raises that one's error
+    ClusterError,  # CLUSTERDOWN, MASTERDOWN
+    TryAgainError,
+    AskError,  # and MOVED
+)
+"""Errors that are about the server's state, not about the command."""
+
+PASSING_CODES = (
+    "BUSY ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "NOMASTERLINK ",
+    "NOTREADY ",
+    "REDIRECT ",
+    "UNBLOCKED ",
+    "UNKILLABLE ",
+)
+"""How the texts begin of those that redis-py has no class for."""
+
+QUOTES = (" caused error: ", "Transaction discarded because of: ")
+"""Behind which a pipeline, or EXEC, quotes the answer."""
 
 
 def connect_api(url: str) -> Redis:
@@ -63,11 +99,24 @@ async def connect_listener(url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether it means that Redis does not answer, or takes no writes for now: later the same call may succeed."""
-    if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError):
-        return True
-    _, _, answer = str(error).rpartition(" caused error: ")  # where a pipeline quotes the command that failed
-    return isinstance(error, RedisError) and answer.startswith(NO_WRITES)
+    """Whether it means that Redis does not answer, or does not serve for now: later the same call may succeed.
+
+    Nothing of the call has been written where it is a ResponseError.
+    """
+    return isinstance(error, PASSING) or (isinstance(error, ResponseError) and _answer(error).startswith(PASSING_CODES))
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it means that Redis has reached its ``maxmemory``: it still answers, and takes what needs no memory."""
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, ExecAbortError) and _answer(error)[:4] == "OOM ")
+
+
+def _answer(error: Exception) -> str:
+    """What Redis said, without what redis-py or EXEC puts before it."""
+    text = str(error)
+    for quote in QUOTES:
+        text = text.rpartition(quote)[2]
+    return text
 
 
 def _connect(url: str, **options: Any) -> Redis:

@@ -155,7 +155,7 @@ class StoreFull(Refused):
 
 
 class StoreUnavailable(Refused):
-    """Redis does not answer."""
+    """Redis does not answer, or does not serve for now."""
 
     code = "store_unavailable"
     title = "The store does not answer"
@@ -299,6 +299,13 @@ class UnfitScheduler(JobFailure):
 
     code = "unfit_scheduler"
     title = "The noise scheduler does not fit the model"
+    retryable = False
+
+
+class NotStored(StoreFull, JobFailure):
+    """The result found no room in Redis for as long as its worker kept it. Its code is ``store_full`` too."""
+
+    title = "The result found no room in the store"
     retryable = False
 
 

@@ -9,6 +9,12 @@ ENDS = "infill:ends"
 ENDED = "infill:ended"
 """List of the times (unix seconds) at which the latest jobs ended, newest first: the measured drain rate."""
 
+RESERVED = "infill:reserved"
+"""Hash: the bytes that each accepted job's results may take at most; a job's entry goes when its end is noted."""
+
+PROBE = "infill:probe"
+"""Written to see whether Redis takes writes; nobody reads it."""
+
 WORKERS = "infill:workers"
 """Set of the names of workers that have announced themselves; each one's presence key says whether it lives."""
 

@@ -43,12 +43,16 @@ class Pace(Published):
 
 
 class WorkerPace(Published):
-    """What a living worker says at every heartbeat of how fast it is, and of what it still has to do."""
+    """What a living worker says at every heartbeat of how fast it is, and of what it still has to do.
+
+    And of its clock: it has no place in the presence, which readers of an earlier version would then refuse.
+    """
 
     seats: int = Field(ge=1)
     slowness: float = Field(1.0, gt=0, description="Time its work has taken lately, over the time that was predicted.")
     models: dict[str, list[Pace]] = Field(description="The paces of each model that it has measured.")
     left: list[Cost] = Field(description="What is left of each job in its seats, before slowness.")
+    clock_ahead_s: float | None = Field(None, description="Its machine's clock, compared with Redis'.")
     loading: list[str] = Field([], description="Models that jobs in its seats wait for: it loads them now.")
 
     @classmethod

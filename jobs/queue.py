@@ -16,18 +16,18 @@ from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
 from jobs import keys
-from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
+from jobs.connection import is_full
+from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull
 from jobs.fairness import first_overtaken
 from jobs.outlook import Outlook
+from jobs.room import LIVE, Room
 from jobs.schema import InpaintParameters, MaskReport
 from jobs.settings import QueueSettings
-from jobs.store import Store, share_in_use
+from jobs.store import Store
 from jobs.work import Work
 
 JOB_FUNCTION = "infill.inpaint"
 """The only function name a worker accepts. It is never imported: the worker runs the job itself."""
-
-LIVE = {RqStatus.CREATED, RqStatus.QUEUED, RqStatus.STARTED, RqStatus.SCHEDULED, RqStatus.DEFERRED}
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class JobQueue:
         self.store = Store(connection, settings)
         self.rq = Queue(settings.queue_name, connection=connection, serializer=JSONSerializer)
         self.outlook = Outlook(connection, self.rq.key)
+        self.room = Room(self.store, self.rq.name)
 
     def submit(
         self,
@@ -64,31 +65,36 @@ class JobQueue:
         caller: str = "",
         work: Work | None = None,
         approximate: Sequence[str] = (),
+        result_bytes: int = 0,
     ) -> Submitted:
         """Accept one job, or raise. Callers take turns (``jobs/fairness.py``); "" stands for all that gave no key.
 
         ``work`` is what the job will ask of a network; without it nothing is foretold of it and of those behind it.
         ``approximate``: what it gives up for speed (``jobs/approximations.py``), as its callers are told.
+        ``result_bytes``: what its results take at most (``jobs/room.py``); the room is reserved until it has ended.
 
         The pixels are written first, under a fresh id that nobody reads yet; then one optimistic transaction checks
-        the idempotency key and the queue's length and enqueues. A lost reply to EXEC is safe: the retry finds the job.
-        A key that came before is answered with its job even while the queue is full.
+        the idempotency key, the queue's length and the store's room, and enqueues. A lost reply to EXEC is safe: the
+        retry finds the job. A key that came before is answered with its job even while the queue is full.
 
         Raises:
             QueueFull: ``queue_limit`` jobs wait already.
-            StoreFull: Redis is above ``memory_share`` of its memory limit.
+            StoreFull: ``memory_share`` of Redis' memory limit is used, reserved, or would be with this job.
+            TooLarge: this job alone would need more than that.
             IdempotencyConflict: the key came before with another request.
         """
         if idempotency and (replay := self.replay(idempotency)):
             return replay
-        self.check_room()
+        self.check_room(len(image) + len(mask) + result_bytes)
         job = self._new_job(parameters, {"mask": mask_report.model_dump(), "approximate": list(approximate)})
         try:
             self.store.put_inputs(job.id, image, mask)
-            submitted = self._enqueue(job, idempotency, caller, work)
-        except Exception:
+            submitted = self._enqueue(job, idempotency, caller, work, result_bytes)
+        except Exception as error:
             with suppress(Exception):
                 self.store.drop_inputs(job.id)
+            if is_full(error):
+                raise self.room.full() from None
             raise
         if submitted.replayed:
             self.store.drop_inputs(job.id)
@@ -113,22 +119,19 @@ class JobQueue:
         earlier = cast("bytes | None", self.connection.get(keys.idempotency(idempotency.key_digest)))
         return _replay(earlier, idempotency) if earlier else None
 
-    def check_room(self) -> None:
-        """Raise QueueFull or StoreFull if a job could not be taken now; ``submit`` asks again, exactly."""
-        with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.info("memory")
-            pipeline.llen(self.rq.key)
-            memory, depth = pipeline.execute()
-        if share_in_use(memory) > self.settings.memory_share:
-            raise StoreFull("Redis is nearly full; pictures expire with time.", self.retry_after_s())
-        self._check_depth(depth)
+    def check_room(self, wanted: int = 0) -> None:
+        """Raise QueueFull, StoreFull or TooLarge where a job of so many bytes has no room; ``submit`` asks exactly."""
+        self._check_depth(self.depth())
+        self.room.check(wanted)
 
     def _check_depth(self, depth: int) -> None:
         limit = self.settings.queue_limit
         if depth >= limit:
             raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
 
-    def _enqueue(self, job: Job, idempotency: Idempotency | None, caller: str, work: Work | None) -> Submitted:
+    def _enqueue(
+        self, job: Job, idempotency: Idempotency | None, caller: str, work: Work | None, result_bytes: int
+    ) -> Submitted:
         idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
         watched = [self.rq.key, job.key, *([idempotency_key] if idempotency_key else [])]
         while True:
@@ -141,12 +144,14 @@ class JobQueue:
                         return _replay(cast(bytes, earlier), idempotency)
                     waiting = cast("list[bytes]", pipeline.lrange(self.rq.key, 0, -1))
                     self._check_depth(len(waiting))
+                    self.room.check_exactly(result_bytes, pipeline)
                     overtaken = self._overtaken(waiting, caller)
                     pipeline.multi()
                     if idempotency and idempotency_key:
                         value = f"{job.id}:{idempotency.fingerprint}"
                         pipeline.set(idempotency_key, value, ex=self.settings.record_ttl_s)
                     self.rq.enqueue_job(job, pipeline=pipeline)
+                    self.room.reserve(pipeline, job.id, result_bytes)
                     if caller:
                         pipeline.set(keys.caller(job.id), caller, ex=self.settings.input_ttl_s)
                     if work:

@@ -19,4 +19,4 @@ class QueueSettings(BaseSettings):
     input_ttl_s: int = Field(86_400, ge=1, description="lifetime of uploads that no worker has settled")
     result_ttl_s: int = Field(3_600, ge=1, description="lifetime of result images")
     record_ttl_s: int = Field(86_400, ge=1, description="lifetime of an ended job's record and of idempotency keys")
-    memory_share: float = Field(0.8, gt=0, le=1, description="share of Redis' maxmemory above which 503 is answered")
+    memory_share: float = Field(0.8, gt=0, le=1, description="share of Redis' maxmemory that pictures may fill")

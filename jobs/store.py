@@ -4,14 +4,17 @@ RQ is the truth for a job's life; this holds what RQ should not: pixels as raw v
 a running job, its cancel flag, and which workers live.
 """
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 from redis import Redis
+from redis.exceptions import RedisError
 
 from jobs import keys
+from jobs.connection import is_full
+from jobs.errors import NotStored
 from jobs.lora_layers import Width
 from jobs.pace import WorkerPace
 from jobs.schema import WorkerPresence
@@ -22,6 +25,14 @@ NAMES = TypeAdapter(list[str])
 
 DRAIN_SAMPLE = 64
 """How many ended jobs the measured drain rate looks back on."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model since a worker has loaded it: what adapters must fit, and which schedulers do."""
+
+    widths: Mapping[str, Width]
+    schedulers: Sequence[str]
 
 
 class Store:
@@ -49,10 +60,18 @@ class Store:
         self.connection.unlink(keys.image(job_id), keys.mask(job_id))
 
     def put_results(self, job_id: str, images: list[bytes]) -> None:
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for index, image in enumerate(images):
-                pipeline.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
-            _execute_pixels(pipeline)
+        """All of them; or none, and raise NotStored, where Redis has no room for all."""
+        size_bytes = sum(map(len, images))
+        try:
+            if self._takes(size_bytes):
+                for index, image in enumerate(images):  # one by one: together they would be in memory twice
+                    self.connection.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
+                return
+        except RedisError as error:
+            if not is_full(error):
+                raise
+            self.connection.unlink(*(keys.result(job_id, index) for index in range(len(images))))
+        raise NotStored(f"The result's {size_bytes / 1e6:.1f} MB found no room in the store.")
 
     def result(self, job_id: str, index: int) -> bytes | None:
         return cast("bytes | None", self.connection.get(keys.result(job_id, index)))
@@ -78,12 +97,14 @@ class Store:
     # ---- ends
 
     def note_end(self, job_id: str) -> None:
-        """A job has ended: forget its inputs, count it for the drain rate, wake whoever waits for it."""
+        """A job has ended: forget its inputs and reservation, count it for the drain rate, wake who waits for it."""
+        ended_at = self._now()
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.caller(job_id), keys.work(job_id))
-            pipeline.lpush(keys.ENDED, time.time())
-            pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
+            pipeline.hdel(keys.RESERVED, job_id)
             pipeline.publish(keys.ENDS, job_id)
+            pipeline.lpush(keys.ENDED, ended_at)
+            pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
             pipeline.execute()
 
     def drain_rate(self) -> float:
@@ -91,7 +112,12 @@ class Store:
         times = [float(t) for t in cast("list[bytes]", self.connection.lrange(keys.ENDED, 0, -1))]
         if len(times) < 2:
             return 0.0
-        return len(times) / max(time.time() - times[-1], 1e-3)
+        return len(times) / max(self._now() - times[-1], 1e-3)
+
+    def _now(self) -> float:
+        """By Redis' clock: those of the machines that write and read may differ."""
+        seconds, microseconds = self.connection.time()
+        return seconds + microseconds / 1e6
 
     # ---- cancel flags
 
@@ -150,21 +176,26 @@ class Store:
 
     # ---- what is known of models since a worker has loaded them; ``source`` is the catalog's
 
+    def put_known(self, source: str, known: Known) -> None:
+        self.put_widths(source, known.widths)
+        self.put_schedulers(source, known.schedulers)
+
     def put_widths(self, source: str, widths: Mapping[str, Width]) -> None:
-        """Make known how wide the layers of a loaded model are: adapters must fit them."""
         self.connection.set(keys.widths(source), WIDTHS.dump_json(dict(widths)), ex=self.settings.record_ttl_s)
 
-    def put_schedulers(self, source: str, names: Iterable[str]) -> None:
-        """Make known which noise schedulers fit a loaded model."""
+    def put_schedulers(self, source: str, names: Sequence[str]) -> None:
         self.connection.set(keys.schedulers(source), NAMES.dump_json(list(names)), ex=self.settings.record_ttl_s)
 
-    def keep_known(self, sources: Iterable[str]) -> None:
-        """Lengthen the lifetime of what is known of these sources."""
+    def keep_known(self, known: Mapping[str, Known]) -> None:
+        """Lengthen the lifetime of what is known of these sources; put what Redis has lost once more."""
         with self.connection.pipeline(transaction=False) as pipeline:
-            for source in sources:
+            for source in known:
                 pipeline.expire(keys.widths(source), self.settings.record_ttl_s)
                 pipeline.expire(keys.schedulers(source), self.settings.record_ttl_s)
-            pipeline.execute()
+            kept = cast("list[bool]", pipeline.execute())
+        for index, source in enumerate(known):
+            if not all(kept[2 * index : 2 * index + 2]):
+                self.put_known(source, known[source])
 
     def widths(self, source: str) -> dict[str, Width] | None:
         """As put; None while no worker has loaded a model from ``source``."""
@@ -181,6 +212,19 @@ class Store:
     def memory_share(self) -> float:
         """Share of Redis' ``maxmemory`` in use; 0 where Redis has no limit."""
         return share_in_use(self.connection.info("memory"))
+
+    def check_writes(self) -> None:
+        """Raise Redis' own error where it takes no writes now; no look at its state foresees them all."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.set(keys.PROBE, 1, ex=60)
+            pipeline.delete(keys.PROBE)
+            pipeline.execute()
+
+    def _takes(self, size_bytes: int) -> bool:
+        """Whether so many more bytes stay below ``maxmemory``; asked first, for the bytes take time to send."""
+        memory = self.connection.info("memory")
+        limit = int(memory.get("maxmemory", 0))
+        return not limit or int(memory["used_memory"]) + size_bytes <= limit
 
 
 def share_in_use(memory: Mapping[str, Any]) -> float:

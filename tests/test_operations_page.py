@@ -14,6 +14,10 @@ LINES = (
     "Redis does not answer",
     "heartbeat failed",
     "changes_lost",
+    "the result of job",
+    "the end of job",
+    "this machine's clock is",
+    "unexpected_store_error",
 )
 
 

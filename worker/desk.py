@@ -11,8 +11,9 @@ from jobs.errors import ModelUnavailable, Undecodable
 from jobs.pace import WorkerPace
 from jobs.queue import JOB_FUNCTION, parameters_of
 from jobs.schema import JobReport, WorkerPresence
-from jobs.store import Store
+from jobs.store import Known, Store
 from worker.metrics import WorkerMetrics
+from worker.redis_clock import RedisClock
 from worker.session import Session
 from worker.settings import WorkerSettings
 from worker.stopwatch import Stopwatch
@@ -32,7 +33,8 @@ class Desk:
         self.session = session
         self.settings = settings
         self.metrics = WorkerMetrics()
-        self._widths_told: set[str] = set()
+        self.clock = RedisClock(store.connection)
+        self._known: dict[str, Known] = {}
         self._pace_told_at = 0.0
         self._loading_told: list[str] = []
 
@@ -103,7 +105,8 @@ class Desk:
         self._pace_told_at, self._loading_told = time.monotonic(), self.session.loading
 
     def _pace(self, tasks: list[Task]) -> WorkerPace:
-        return self.session.rates.pace(self.settings.seats, tasks, self.session.loading)
+        pace = self.session.rates.pace(self.settings.seats, tasks, self.session.loading)
+        return pace.model_copy(update={"clock_ahead_s": round(self.clock.ahead_s, 1)})
 
     def tell_widths(self) -> None:
         """Make known what adapters must fit and which schedulers do, for models that have been loaded since.
@@ -111,11 +114,12 @@ class Desk:
         On the engine's thread.
         """
         engine = self.session.engine
-        for name in engine.models.keys() - self._widths_told:
-            source, family = self.catalog.model(name).source, engine.models[name]
-            self.store.put_widths(source, engine.adapters.widths(family))
-            self.store.put_schedulers(source, family.schedulers)
-            self._widths_told.add(name)
+        for name, family in engine.models.items():
+            source = self.catalog.model(name).source
+            if source not in self._known:
+                known = Known(engine.adapters.widths(family), list(family.schedulers))
+                self.store.put_known(source, known)
+                self._known = {**self._known, source: known}
         self.metrics.adapter_bytes.set(engine.adapters.size_bytes)
 
     def store_result(self, task: Task) -> JobReport:
@@ -151,7 +155,8 @@ class Desk:
         pace = self._pace(self.session.tasks)
         self.store.announce(presence, self.settings.lease_s, pace)
         self.metrics.slowness.set(pace.slowness)
-        self.store.keep_known([self.catalog.model(name).source for name in list(self._widths_told)])
+        self.metrics.clock_ahead.set(self.clock.ahead_s)
+        self.store.keep_known(self._known)
         self.metrics.seats_taken.set(len(job_ids))
 
     def withdraw(self) -> None:

@@ -1,12 +1,30 @@
 """The RQ queue as a worker sees it: one job popped at a time, and only one that really waits."""
 
 from rq import Queue
+from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
+
+SEEN_FOR_S = 24 * 3600
+"""How long RQ remembers when it first saw a popped job that nobody had begun."""
+
+STUCK_S = 60
+
+
+class PoppedJobs(IntermediateQueue):
+    """RQ's list of popped jobs, which measures by Redis' clock how long one has been there."""
+
+    def should_be_cleaned_up(self, job_id: str) -> bool:
+        left_s = self.connection.ttl(self.get_first_seen_key(job_id))
+        return 0 <= left_s < SEEN_FOR_S - STUCK_S
 
 
 class InpaintQueue(Queue):
     """RQ's queue, except that a maintenance lock whose holder was killed is free again after 10 s instead of 899."""
+
+    @property
+    def intermediate_queue(self) -> PoppedJobs:
+        return PoppedJobs(self.key, connection=self.connection)
 
     def acquire_maintenance_lock(self) -> bool:
         return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=10))

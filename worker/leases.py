@@ -1,5 +1,8 @@
 """Whose job it is. A lease is a score in RQ's registry of started jobs; who lets it lapse loses the job.
 
+The score is the time at which it lapses, by Redis' clock. RQ writes it by its own machine's first; ours follows in the
+same transaction.
+
 Renewed by a thread of its own, because encoding or compiling can hold the main thread longer than a lease lasts; that
 thread stops the process when the main thread passes no step boundary for too long.
 """
@@ -16,6 +19,8 @@ from redis import Redis
 from rq.executions import Execution
 from rq.job import Job
 
+from jobs.schema import JobReport
+from worker.redis_clock import RedisClock
 from worker.task import Task
 
 log = logging.getLogger("worker.leases")
@@ -26,18 +31,26 @@ STALLED_EXIT = 70
 
 @dataclass(eq=False)
 class Seat:
-    """A job that this worker holds the lease of."""
+    """A job that this worker holds the lease of.
+
+    ``report`` is there once the result is stored. A result that finds no room is kept from ``kept_since`` on and stored
+    at ``next_try`` at the earliest, both on the monotonic clock.
+    """
 
     job: Job
     execution: Execution
     task: Task
+    report: JobReport | None = None
+    kept_since: float | None = None
+    next_try: float = 0.0
 
 
 class Leases:
     """The seats taken in this worker, by execution id, and which of them another worker has taken over."""
 
-    def __init__(self, connection: Redis, lease_s: int) -> None:
+    def __init__(self, connection: Redis, lease_s: int, clock: RedisClock) -> None:
         self.connection = connection
+        self.clock = clock
         self.lease_s = lease_s
         self.seats: dict[str, Seat] = {}
         self._lost: set[str] = set()
@@ -78,6 +91,12 @@ class Leases:
     def _extend(self, seat: Seat, pipeline: Any) -> None:
         """ZADD XX: a lease that has been taken away is not made anew."""
         seat.execution.heartbeat(seat.job.started_job_registry, self.lease_s, pipeline=pipeline)
+        self.date(seat.job, seat.execution, pipeline)
+
+    def date(self, job: Job, execution: Execution, pipeline: Any) -> None:
+        """Queue a lease's length from now on as its score, behind what RQ has queued."""
+        lapses_at = self.clock.now() + self.lease_s
+        pipeline.zadd(job.started_job_registry.key, {execution.composite_key: lapses_at}, xx=True)
 
     def _ask(self, seat: Seat, pipeline: Any) -> None:
         """The reply is None where the lease is gone."""

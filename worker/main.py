@@ -1,6 +1,7 @@
 """Starts one worker process: ``python -m worker``."""
 
 import logging
+import signal
 import uuid
 from functools import partial
 
@@ -39,6 +40,7 @@ def main() -> int:
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.metrics_host, registry=worker.desk.metrics.registry)
     worker.work(logging_level=None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another one has nothing left to say, and would change the status
     worker.session.shutdown()
     return 0 if worker.stop_was_asked_for else 1
 

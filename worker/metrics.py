@@ -40,6 +40,9 @@ class WorkerMetrics:
         self.slowness = Gauge(
             "infill_slowness", "Time that the work has taken lately, over the time predicted", registry=self.registry
         )
+        self.clock_ahead = Gauge(
+            "infill_clock_ahead_seconds", "This machine's clock compared with Redis'", registry=self.registry
+        )
         self.seats_taken = Gauge("infill_seats_taken", "Jobs in the running batch", registry=self.registry)
 
     def succeeded(self, report: JobReport, model: str) -> None:

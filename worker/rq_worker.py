@@ -1,38 +1,45 @@
 """RQ's worker as a batch session: RQ hands it one job, it admits more at step boundaries, until none is left.
 
 RQ's loop, registration, retries, results and registries stay untouched and stay the truth for a job's life. All Redis
-traffic of the loop happens in ``_boundary``. How jobs leave is in ``worker/endings.py``. Rules and reasons:
+traffic of the loop happens in ``_boundary``. How jobs leave is in ``worker/endings.py``, and what a worker does beside
+its jobs in ``worker/upkeep.py``. Rules and reasons:
 ``docs/architecture.md``, "The queue".
 """
 
 import json
-import math
 import time
 from types import FrameType
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
 from rq.utils import now
 
-from jobs.connection import is_away
+from jobs.connection import is_away, is_full
 from jobs.errors import DeadlineExceeded
 from worker.desk import Desk
-from worker.endings import JobEndings
+from worker.endings import NotWritten, deaths
 from worker.failures import failure_of
 from worker.inpaint_queue import InpaintQueue
 from worker.leases import Heartbeat, Leases, Seat
+from worker.upkeep import AWAY_S, Upkeep
+
+KEPT_S = 0.1
+"""Time between two boundaries while all that is here are results without room in the store."""
 
 POLL_S = 1
 """How long an idle pop blocks: it bounds the delay of maintenance and of SIGTERM."""
+
+BOUNDARY_AWAY_S = 0.3
+"""Time between two boundaries while Redis does not serve."""
 
 BOUNDARY_S = 0.25
 """A step boundary that takes longer has waited for Redis: no job's own time."""
 
 
-class BatchWorker(JobEndings):
+class BatchWorker(Upkeep):
     """One process, one device, many jobs at once.
 
     Args:
@@ -46,54 +53,15 @@ class BatchWorker(JobEndings):
     def __init__(self, queues: Any = (), *args: Any, desk: Desk | None = None, **kwargs: Any) -> None:
         super().__init__(queues, *args, **kwargs)
         self._drain_at: float | None = None
-        self._beaten_at = time.monotonic()
-        self._back_at = -math.inf
         if desk is not None:
             self.desk, self.settings, self.session = desk, desk.settings, desk.session
-            self.leases = Leases(self.connection, self.settings.lease_s)
+            self.leases = Leases(self.connection, self.settings.lease_s, desk.clock)
             beat_s, stall_s = self.settings.beat_s, self.settings.stall_s
             self.pulse = Heartbeat(self.beat, lambda: bool(self.seats), beat_s, stall_s)
 
     @property
     def seats(self) -> dict[str, Seat]:
         return self.leases.seats
-
-    # ---- leases
-
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        return self.settings.lease_s
-
-    def beat(self) -> None:
-        """Called by the heartbeat's thread: renew the leases, say that this worker lives."""
-        seats = self.leases.renew(lambda pipeline: self.heartbeat(self.worker_ttl + 60, pipeline=pipeline))
-        self.desk.announce([seat.job.id for seat in seats])
-        if self._out_of_touch():  # also where one beat took that long, trying again and again
-            self._back_at = time.monotonic()
-        self._beaten_at = time.monotonic()
-
-    def _out_of_touch(self) -> bool:
-        """Whether no beat has reached Redis for half a lease. The announcement at the start counts as the first."""
-        return time.monotonic() - self._beaten_at > self.settings.lease_s / 2
-
-    def _leases_look_lapsed(self) -> bool:
-        """Whether Redis restarted or was away (a failover, a cut) so lately that living workers' leases have lapsed."""
-        patience_s = self.settings.lease_s + 2
-        asked_at = time.monotonic()
-        uptime_s = self.connection.info("server")["uptime_in_seconds"]
-        if time.monotonic() - asked_at > self.settings.lease_s / 2:  # this very question waited for a failover
-            self._back_at = time.monotonic()
-        lately = time.monotonic() - self._back_at < patience_s
-        return bool(lately or self._out_of_touch() or uptime_s < patience_s)
-
-    def clean_registries(self) -> None:
-        """Reclaim dead workers' jobs, once every living worker had the time to renew its leases."""
-        if self._leases_look_lapsed():
-            self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
-            return
-        super().clean_registries()
-        self._note_crashes()
-        forgotten = time.time() - self.settings.record_ttl_s
-        self.connection.zremrangebyscore(self._queue().canceled_job_registry.key, 0, forgotten)  # RQ itself never does
 
     # ---- signals and commands: they only set flags
 
@@ -133,10 +101,8 @@ class BatchWorker(JobEndings):
             except DequeueTimeout:
                 continue
             except RedisError as error:
-                if not is_away(error):
-                    raise
                 self.log.warning("Redis does not answer: %s", error)
-                time.sleep(0.5)
+                time.sleep(AWAY_S)
 
     def _maintain(self) -> None:
         if self.should_run_maintenance_tasks:
@@ -156,14 +122,15 @@ class BatchWorker(JobEndings):
                     self._admit(admitted)
                 self._boundary()
             except RedisError as error:  # keep the latents and try again; the leases decide later
-                if not is_away(error):
-                    raise
                 self.log.warning("Redis does not answer at a step boundary: %s", error)
-                time.sleep(0.3)
-                continue
+                time.sleep(BOUNDARY_AWAY_S)
+                if is_away(error) and not is_full(error):
+                    continue
             finally:
                 if (took_s := time.perf_counter() - began) > BOUNDARY_S:
                     self.session.held_up(took_s, "redis")
+            if self.seats and all(seat.kept_since for seat in self.seats.values()):
+                time.sleep(KEPT_S)
             self.session.turn()
         self.set_state("idle")
 
@@ -171,9 +138,7 @@ class BatchWorker(JobEndings):
         """All Redis traffic between two steps; whose deadline has passed is seen before Redis can take long."""
         for seat in [seat for seat in self.seats.values() if seat.task.overdue]:
             seat.task.fail(DeadlineExceeded(f"The job ran for more than its deadline of {seat.job.timeout} s."))
-        for seat in list(self.seats.values()):
-            if seat.task.outcome is not None:
-                self._settle(seat)
+        self._settle_all()
         self._sweep()
         self._maintain()
         if self._stop_requested:
@@ -182,6 +147,14 @@ class BatchWorker(JobEndings):
                     self._hand_back(seat)
         else:
             self._fill()
+
+    def _settle_all(self) -> None:
+        """One that Redis refuses does not hold up the others; it is tried again."""
+        for seat in [seat for seat in self.seats.values() if seat.task.outcome is not None]:
+            try:
+                self._settle(seat)
+            except ResponseError as error:
+                self.log.warning("the end of job %s is not written yet: %s", seat.job.id, error)
 
     def _fill(self) -> None:
         while len(self.seats) < self.settings.seats and not any(self._suspect(s.job) for s in self.seats.values()):
@@ -195,12 +168,16 @@ class BatchWorker(JobEndings):
 
     def _suspect(self, job: Job) -> bool:
         """A job that two workers died with runs alone, so that it cannot take its batch mates down again."""
-        left = job.retries_left
-        return left is not None and left <= self.settings.max_attempts - 3
+        return deaths(job) >= 2
 
     def _admit(self, job: Job) -> None:
         """Take the lease first, so that nothing popped is without an owner for long; then begin."""
-        execution = self.prepare_execution(job)
+        try:
+            execution = self.prepare_execution(job)
+        except ResponseError as error:
+            if is_away(error):  # the transaction was refused: nothing of it is written
+                self._queue().put_back(job)
+            raise
         try:
             self.prepare_job_execution(job, True)
             job.started_at = now()
@@ -209,7 +186,9 @@ class BatchWorker(JobEndings):
                 return
             self.leases.take(Seat(job, execution, self.desk.begin(job)))
         except Exception as error:
-            if is_away(error):  # it was never stepped: the lease lapses and maintenance queues it again
+            if is_away(error) or isinstance(
+                error, NotWritten
+            ):  # it was never stepped: the lease lapses and maintenance queues it again
                 raise
             self._fail(job, execution, failure_of(error))
 
@@ -234,12 +213,10 @@ class BatchWorker(JobEndings):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         assert len(self.queues) == 1, "with several queues RQ pops in a way that can lose a job"
-        self.desk.announce([])
-        self.desk.tell_widths()
+        self._announced()
         self._beaten_at = time.monotonic()
         self.pulse.start()
         try:
             return bool(super().work(*args, **kwargs))
         finally:
             self.pulse.end()
-            self.desk.withdraw()

@@ -37,6 +37,9 @@ class WorkerSettings(QueueSettings):
     beat_s: float = Field(2.0, gt=0, description="time between heartbeats; at least three fit into a lease")
     stall_s: float = Field(120.0, gt=0, description="a worker that passes no step boundary this long ends itself")
     grace_s: float = Field(60.0, ge=0, description="time a worker that was asked to stop has to finish its jobs")
+    result_patience_s: float = Field(
+        60.0, ge=0, description="time that a result without room in Redis is kept and tried again; then its job fails"
+    )
     maintenance_s: int = Field(2, ge=1, description="time between looks for jobs of dead workers")
     metrics_host: str = Field("127.0.0.1", description="address the worker's own /metrics listens on")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the worker's own /metrics; 0: none")

@@ -37,7 +37,8 @@ async def healthz() -> Health:
     responses=problems("no_worker", "store_full", "store_unavailable"),
 )
 def readyz(request: Request, service: ServiceDep) -> Readiness | Response:
-    """A 503 while Redis is away or nearly full, a model has no worker, or the queue is at its limit (`queue_full`)."""
+    """A 503 while Redis is away, nearly full or takes no writes, a model has no worker, or the queue is full."""
+    service.queue.store.check_writes()
     workers = service.queue.store.workers()
     if missing := [name for name, living in workers_by_model(service.catalog, workers).items() if not living]:
         named = ", ".join(missing)

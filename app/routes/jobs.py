@@ -66,6 +66,7 @@ def cancel(job_id: str, service: ServiceDep) -> Response:
             "deadline_exceeded",
             "out_of_memory",
             "not_finite",
+            "store_full",
             "store_unavailable",
         ),
     },

@@ -70,16 +70,30 @@ async def test_a_store_above_its_share_is_full(redis_url: str, connection: Redis
     assert not our_keys(connection)
 
 
-async def test_a_store_that_fills_up_while_the_uploads_are_written_is_full_and_left_clean(
+async def test_uploads_and_results_that_do_not_fit_now_are_refused_before_they_are_written(
     redis_url: str, connection: Redis
 ) -> None:
     async with serve(ApiSettings(redis_url=redis_url, memory_share=1.0)) as client:
         await client.get("/v1/workers")
+        connection.set("other", b"x" * 40_000_000)
         image = encoded(photo((1600, 1200)), "TIFF")  # 5.8 MB
         connection.config_set("maxmemory", connection.info("memory")["used_memory"] + 2_000_000)
         response = await client.post("/v1/inpaint", files=files(image, encoded(photo((1600, 1200), "L"), "TIFF")))
+        connection.delete("other")
     assert_problem(response, 503, "store_full")
     assert not our_keys(connection)
+
+
+async def test_a_request_whose_results_can_never_fit_is_too_large_and_says_what_helps(
+    redis_url: str, connection: Redis
+) -> None:
+    async with serve(ApiSettings(redis_url=redis_url)) as client:
+        connection.config_set("maxmemory", 50_000_000)
+        pair = files(encoded(photo((2000, 1500)), "JPEG"), encoded(photo((2000, 1500), "L"), "PNG"))
+        response = await client.post("/v1/inpaint", files=pair, data={"n": "8"})
+        assert "Lower n" in assert_problem(response, 413, "too_large")["detail"]
+        assert not our_keys(connection)
+        assert (await client.post("/v1/inpaint", files=pair, data={"n": "1"})).status_code == 202
 
 
 async def test_a_queue_with_room_again_takes_jobs_again(redis_url: str, settler: Settler) -> None:

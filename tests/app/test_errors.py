@@ -188,10 +188,11 @@ async def test_allow_names_every_method_of_the_address(client: httpx.AsyncClient
 
 
 async def test_what_nobody_expected_is_a_500_that_tells_nothing(redis_url: str, connection: Redis) -> None:
-    connection.lpush("infill:workers", "not a set")  # WRONGTYPE
+    connection.sadd("infill:workers", "odd")
+    connection.set("infill:worker:odd", '{"a": "no presence"}')
     async with serve(ApiSettings(redis_url=redis_url)) as client:
         problem = assert_problem(await client.get("/v1/workers"), 500, "internal_error")
-    assert "WRONGTYPE" not in str(problem)
+    assert "presence" not in str(problem)
 
 
 async def test_a_record_that_is_not_ours_is_not_shown(client: httpx.AsyncClient, connection: Redis) -> None:

@@ -98,7 +98,8 @@ async def test_head_is_counted_and_logged_as_head(client: httpx.AsyncClient) -> 
 
 @pytest.mark.anyio
 async def test_a_crash_on_head_is_a_500_without_a_body(client: httpx.AsyncClient, settler: Settler) -> None:
-    settler.queue.connection.lpush("infill:workers", "not a set")  # WRONGTYPE
+    settler.queue.connection.sadd("infill:workers", "odd")
+    settler.queue.connection.set("infill:worker:odd", "no presence")
     response = await client.head("/v1/workers")
     assert (response.status_code, response.content) == (500, b"")
     assert json.loads((await client.get("/v1/workers")).content)["code"] == "internal_error"

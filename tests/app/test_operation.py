@@ -66,7 +66,9 @@ async def test_a_worker_is_listed_until_its_lease_lapses(
     client: httpx.AsyncClient, settler: Settler, connection: Redis
 ) -> None:
     settler.queue.store.announce(WORKER, lease_s=10)
-    assert (await client.get("/v1/workers")).json() == {"workers": [WORKER.model_dump(mode="json")]}
+    assert (await client.get("/v1/workers")).json() == {
+        "workers": [WORKER.model_dump(mode="json") | {"clock_ahead_s": None}]
+    }
     connection.delete("infill:worker:w1")
     assert (await client.get("/v1/workers")).json() == {"workers": []}
     assert_problem(await client.get("/readyz"), 503, "no_worker")

@@ -96,7 +96,7 @@ def test_sigterm_lets_the_worker_finish_what_it_has_and_exit_with_0(fleet: Fleet
 
 def test_a_second_sigterm_hands_the_jobs_back_without_spending_an_attempt(fleet: Fleet, client: httpx.Client) -> None:
     fleet.hire(1)
-    job_id = submit(client, **LONG).json()["id"]
+    job_id = submit(client, num_inference_steps=200, crop="off").json()["id"]
     name = fleet.holder_of(job_id)
     for _ in range(2):
         fleet.named[name].send(signal.SIGTERM)

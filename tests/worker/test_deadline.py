@@ -66,11 +66,17 @@ class Office:
     """A queue, and the one worker that takes its jobs, in this thread. ``load`` is called with a model's name."""
 
     def __init__(
-        self, connection: Redis, folder: Path, load: Callable[[str], Family], measure: Measure | None = None
+        self,
+        connection: Redis,
+        folder: Path,
+        load: Callable[[str], Family],
+        measure: Measure | None = None,
+        **changed: Any,
     ) -> None:
         catalog = folder / "catalog.toml"
         catalog.write_text("".join(ENTRY.format(name=name) for name in "ab"))
-        settings = WorkerSettings(job_deadline_s=DEADLINE_S, lease_s=30, catalog=str(catalog), codec_threads=1)
+        told = {"job_deadline_s": DEADLINE_S, "lease_s": 30, "catalog": str(catalog), "codec_threads": 1, **changed}
+        settings = WorkerSettings.model_validate(told)
         models = load_catalog(str(catalog)).models
         self.models = Models(models, partial(self._read, load), measure=measure)
         self.queue = JobQueue(connection, settings)

@@ -26,6 +26,7 @@ from tests.worker.batch_workers import (
     uploads_left,
     waiting,
 )
+from worker.inpaint_queue import SEEN_FOR_S
 from worker.rq_worker import BatchWorker
 
 
@@ -33,7 +34,7 @@ def popped_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None
     """Killed right after the pop, a while ago."""
     assert worker._queue().pop(None) == job
     seen_first = f"{worker._queue().intermediate_queue_key}:first_seen:{job.id}"
-    connection.set(seen_first, time.time() - 100)
+    connection.set(seen_first, 1, ex=SEEN_FOR_S - 100)
 
 
 def begun_by_the_dead(worker: BatchWorker, connection: Redis, job: Job) -> None:

@@ -1,0 +1,163 @@
+"""Room for pictures in Redis: what is used, and what accepted jobs have yet to write.
+
+A job's entry in the hash ``keys.RESERVED`` is made by the transaction that queues it, and goes when its end is noted.
+The hash is the truth: nothing is counted up or down. An entry whose job ended while nobody could note it (its worker
+died, or Redis was away, at that moment) is found by the job's own status.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.registry import FinishedJobRegistry
+
+from jobs import keys, png_chunks
+from jobs.errors import StoreFull, TooLarge
+from jobs.schema import InpaintParameters
+from jobs.settings import QueueSettings
+from jobs.store import Store
+
+LIVE = {RqStatus.CREATED, RqStatus.QUEUED, RqStatus.STARTED, RqStatus.SCHEDULED, RqStatus.DEFERRED}
+
+AROUND_BYTES = 16 * 1024
+"""For each image: its PNG's texts and small chunks. Once more: the job's own records."""
+
+JPEG = b"\xff\xd8"
+PNG = b"\x89PNG"
+PNG_COLOUR_TYPE = 25
+"""Where a PNG file has it (PNG specification, 11.2.1); types 0 and 4 are grey, 4 and 6 have alpha."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in Redis. ``limit``: what pictures may fill it to, a share of ``maxmemory``; infinite where it has none."""
+
+    used: int
+    empty: int
+    reserved: int
+    limit: float
+
+    def has(self, wanted: int) -> bool:
+        return self.used + self.reserved + wanted <= self.limit
+
+    def could_have(self, wanted: int) -> bool:
+        """Whether an empty Redis would have room."""
+        return self.empty + wanted <= self.limit
+
+
+class Room:
+    """Says whether there is room for a job.
+
+    Args:
+        queue_name: of the RQ queue, whose registry of finished jobs tells when results expire.
+    """
+
+    def __init__(self, store: Store, queue_name: str) -> None:
+        self.connection: Redis = store.connection
+        self.settings: QueueSettings = store.settings
+        self.store = store
+        self._finished = FinishedJobRegistry(queue_name, connection=self.connection)
+
+    def memory(self, connection: Any = None) -> Memory:
+        """As it is now. ``connection``: a pipeline that watches, else this one's own.
+
+        Reservations are read first: a job that ends in between counts twice rather than not at all.
+        """
+        connection = connection or self.connection
+        reserved = cast("list[bytes]", connection.hvals(keys.RESERVED))
+        return _memory(connection.info("memory"), reserved, self.settings.memory_share)
+
+    def check(self, wanted: int) -> None:
+        """Raise TooLarge for bytes that can never fit, StoreFull for those that do not fit now."""
+        memory = self.memory()
+        if not memory.could_have(wanted):
+            raise TooLarge(
+                f"image, n: the uploads and results may take {wanted / 1e6:.0f} MB, and the store never has more than "
+                f"{max(0, memory.limit - memory.empty) / 1e6:.0f} MB. Lower n or send a smaller picture."
+            )
+        if not memory.has(wanted):
+            note_forgotten_ends(self.store)
+            self.check_exactly(wanted)
+
+    def check_exactly(self, wanted: int, connection: Any = None) -> None:
+        """Raise StoreFull if so many more bytes do not fit. ``connection``: a pipeline that watches the queue."""
+        if not self.memory(connection).has(wanted):
+            raise self.full()
+
+    def full(self) -> StoreFull:
+        """To be raised."""
+        return StoreFull("The store is nearly full; pictures expire with time.", self.retry_after_s())
+
+    def reserve(self, pipeline: Any, job_id: str, size_bytes: int) -> None:
+        pipeline.hset(keys.RESERVED, job_id, size_bytes)
+
+    def retry_after_s(self) -> int:
+        """Seconds until the next results expire. While accepted jobs run, their ends may make room: 60 at most."""
+        bounds = [60] if self.connection.hlen(keys.RESERVED) else []
+        if (expiry_s := self._next_expiry_s()) is not None:
+            bounds.append(expiry_s)
+        return max(1, min(bounds, default=60))
+
+    def _next_expiry_s(self) -> int | None:
+        """RQ's registry has the jobs that succeeded by the end of their records, which outlive their results."""
+        now = self.connection.time()[0]
+        longer_s = self.settings.record_ttl_s - self.settings.result_ttl_s
+        first = cast(
+            "list[tuple[bytes, float]]",
+            self.connection.zrangebyscore(self._finished.key, now + longer_s, "+inf", 0, 1, withscores=True),
+        )
+        return math.ceil(first[0][1] - longer_s - now) if first else None
+
+
+def note_forgotten_ends(store: Store) -> None:
+    """Note the end of every job that has a reservation and has ended."""
+    job_ids = [job_id.decode() for job_id in cast("list[bytes]", store.connection.hkeys(keys.RESERVED))]
+    with store.connection.pipeline(transaction=False) as pipeline:
+        for job_id in job_ids:
+            pipeline.hget(Job.key_for(job_id), "status")
+        statuses = cast("list[bytes | None]", pipeline.execute())
+    for job_id, status in zip(job_ids, statuses, strict=True):
+        if status is None or status.decode() not in LIVE:
+            store.note_end(job_id)
+
+
+def _memory(info: Mapping[str, Any], reserved: list[bytes], share: float) -> Memory:
+    most = int(info.get("maxmemory", 0))
+    return Memory(
+        used=int(info["used_memory"]),
+        empty=int(info.get("used_memory_startup", 0)),
+        reserved=sum(map(int, reserved)),
+        limit=share * most if most else math.inf,
+    )
+
+
+def results_at_most(parameters: InpaintParameters, image: bytes, size: tuple[int, int]) -> int:
+    """The bytes that a request's results take at most.
+
+    Deflate lengthens what it cannot compress by less than 1 %.
+
+    Args:
+        image: the upload; what it says of its colours is carried to the results.
+        size: its width and height.
+    """
+    width, height = size
+    stated = png_chunks.appearance(image)
+    channels = _channels(image, b"tRNS" in stated, parameters.output_color == "rgb")
+    pixels = height * (width * channels + 1)
+    carried = sum(map(len, stated.values())) if image[:4] == PNG else min(len(image), png_chunks.MAX_PROFILE_BYTES)
+    return parameters.n * (pixels + pixels // 100 + carried + carried // 100 + AROUND_BYTES) + AROUND_BYTES
+
+
+def _channels(image: bytes, transparent: bool, coloured: bool) -> int:
+    """Of the results, at most."""
+    if image[:2] == JPEG:
+        return 3
+    if image[:4] != PNG:
+        return 4
+    colour_type = image[PNG_COLOUR_TYPE]
+    grey = colour_type in (0, 4) and not coloured
+    return (1 if grey else 3) + (transparent or colour_type in (4, 6))
