@@ -15,6 +15,7 @@ from jobs.store import Store
 from tests.worker import tiny
 from tests.worker.test_promises import uploads
 from worker.desk import Desk
+from worker.endings import DEATHS
 from worker.engine import Engine
 from worker.families.base import Family
 from worker.inpaint_queue import InpaintQueue
@@ -42,8 +43,14 @@ def make_worker(
     return BatchWorker([queue], name=name, connection=connection, serializer=JSONSerializer, desk=desk)
 
 
-def submit(connection: Redis, image: bytes | None = None, retries_left: int | None = None, **asked: Any) -> Job:
-    """A job that waits; ``retries_left``: as if other attempts of it had ended already."""
+def submit(
+    connection: Redis,
+    image: bytes | None = None,
+    retries_left: int | None = None,
+    deaths: int = 0,
+    **asked: Any,
+) -> Job:
+    """A job that waits; ``retries_left``: as if other attempts had ended already; ``deaths``: workers it died with."""
     queue = JobQueue(connection, SETTINGS)
     named = {"model": "tiny", "seed": 1, "masked_content": "original"}
     photo, mask = uploads()
@@ -51,7 +58,9 @@ def submit(connection: Redis, image: bytes | None = None, retries_left: int | No
     job = queue.job(queue.submit(parameters, MASK, photo if image is None else image, mask).job_id)
     if retries_left is not None:
         job.retries_left = retries_left
-        job.save()
+    if deaths:
+        job.meta[DEATHS], job.retries_left = deaths, SETTINGS.max_attempts - 1 - deaths
+    job.save()
     return job
 
 

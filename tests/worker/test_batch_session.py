@@ -28,9 +28,6 @@ from tests.worker.batch_workers import (
 )
 from worker.rq_worker import BatchWorker
 
-DIED_TWICE = SETTINGS.max_attempts - 3
-"""Retries that a job has left with which two workers have died."""
-
 
 @pytest.fixture
 def worker(connection: Redis) -> Iterator[BatchWorker]:
@@ -59,7 +56,7 @@ def test_jobs_are_admitted_in_the_order_of_the_queue(connection: Redis, worker: 
 
 
 def test_nothing_joins_a_job_that_two_workers_died_with(connection: Redis, worker: BatchWorker) -> None:
-    suspect = submit(connection, retries_left=DIED_TWICE)
+    suspect = submit(connection, deaths=2)
     mates = [submit(connection, seed=seed) for seed in (2, 3)]
     begin(worker)
     companies = [seated for seated in boundaries(worker) if suspect.id in seated]
@@ -72,7 +69,7 @@ def test_a_job_that_two_workers_died_with_waits_for_an_empty_batch_and_is_not_ov
     connection: Redis, worker: BatchWorker
 ) -> None:
     first = submit(connection)
-    suspect, later = submit(connection, retries_left=DIED_TWICE), submit(connection, seed=2)
+    suspect, later = submit(connection, deaths=2), submit(connection, seed=2)
     begin(worker)
     companies = []
     for seated in boundaries(worker):
@@ -84,7 +81,7 @@ def test_a_job_that_two_workers_died_with_waits_for_an_empty_batch_and_is_not_ov
 
 
 def test_a_job_that_one_worker_died_with_shares_the_batch(connection: Redis, worker: BatchWorker) -> None:
-    jobs = [submit(connection, seed=seed, retries_left=DIED_TWICE + 1) for seed in range(2)]
+    jobs = [submit(connection, seed=seed, deaths=1) for seed in range(2)]
     begin(worker)
     assert next(boundaries(worker)) == [job.id for job in jobs]
     assert [attempt(worker, job) for job in jobs] == [2, 2]

@@ -106,7 +106,7 @@ def test_after_a_start_of_redis_nothing_is_reclaimed_until_every_worker_could_be
     with RedisServer(tmp_path) as server, Redis.from_url(server.url) as connection:
         job = abandoned(connection)
         living = make_worker(connection, "living")
-        living.clean_registries()
+        living.run_maintenance_tasks()
         assert not living.should_run_maintenance_tasks  # not at every boundary again
         assert (fresh(job).get_status(), waiting(living)) == (RqStatus.STARTED, [])
 

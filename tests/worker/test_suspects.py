@@ -7,8 +7,9 @@ from redis import Redis
 from rq.job import JobStatus as RqStatus
 
 from jobs.schema import JobProblem
+from tests.worker.batch_workers import SETTINGS, make_worker
 from tests.worker.test_deadline import Office, named
-from tests.worker.test_endings import SETTINGS, begun_by_the_dead, make_worker, only_job, popped_by_the_dead, reclaim
+from tests.worker.test_reclaiming import begun_by_the_dead, only_job, popped_by_the_dead, reclaim
 from worker.endings import deaths
 
 
