@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import problems
+from app.bodies import BodyLimits
 from app.middleware import RequestContext
 from app.routes import health, inpaint, jobs, loras, metrics, models, page, schedulers, workers
 from app.routes import problems as problem_kinds
@@ -32,9 +34,12 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         settings = ApiSettings()
         configure_logs(settings.log_level)
     service = make_service(settings)
-    app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
+    app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan, redirect_slashes=False)
     app.state.service = service
+    app.add_middleware(BodyLimits, bodies=service.bodies)
     app.add_middleware(RequestContext, metrics=service.metrics)
+    if settings.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     problems.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
     for noun in (jobs, models, loras, schedulers, workers, health, metrics, problem_kinds, page):

@@ -38,6 +38,9 @@ class Metrics:
         self.canceled = Counter(
             "infill_jobs_cancel_requests", "Calls to cancel a job, by their outcome", ["code"], registry=self.registry
         )
+        self.connections_refused = Counter(
+            "infill_connections_refused", "Connections closed before they had a request", ["code"], registry=self.registry
+        )
         self.registry.register(QueueGauges(queue, catalog))
 
     def text(self) -> bytes:

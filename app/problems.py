@@ -21,6 +21,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.UnknownModel: 404,
     errors.UnknownLora: 404,
     errors.TooLarge: 413,
+    errors.RequestTimeout: 408,
     errors.NotAcceptable: 406,
     errors.Refused: 503,
     errors.QueueFull: 429,
@@ -45,6 +46,7 @@ HTTP_CODES: dict[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing at this address"),
     405: ("method_not_allowed", "The address does not know this method"),
     413: (errors.TooLarge.code, errors.TooLarge.title),
+    431: ("headers_too_large", "The request's headers are too large"),
     415: ("unsupported_media_type", "The body is not multipart/form-data"),
 }
 """What the framework says by status alone -> code, title."""
@@ -98,10 +100,12 @@ def problem_response(
     request: Request, error: InfillError, fields: list[FieldProblem] | None = None, status: int | None = None
 ) -> JSONResponse:
     """The problem an error is; ``status`` where it is not the usual one of its class."""
-    retry_after = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    if isinstance(error, errors.RequestTimeout):
+        headers["Connection"] = "close"  # the rest of the body would be taken for the next request
     status = status or status_of(type(error))
     return _response(
-        request, status, code=error.code, title=error.title, detail=str(error), headers=retry_after, fields=fields
+        request, status, code=error.code, title=error.title, detail=str(error), headers=headers, fields=fields
     )
 
 
@@ -133,6 +137,21 @@ def _response(
         errors=fields,
     )
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def bare_problem(status: int, code: str, detail: str, request_id: str) -> Problem:
+    """The problem of what never became a request."""
+    titles = dict(HTTP_CODES.values()) | {name: error.title for name, error in error_classes().items()}
+    return Problem(
+        type=f"/problems/{code}",
+        title=titles[code],
+        status=status,
+        detail=detail,
+        code=code,
+        instance="",
+        request_id=request_id,
+        errors=None,
+    )
 
 
 def http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

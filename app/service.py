@@ -6,6 +6,7 @@ from typing import Annotated, cast
 import anyio
 from fastapi import Depends, Request
 
+from app.bodies import Bodies
 from app.changes import Changes
 from app.feeds import Feeds
 from app.metrics import Metrics
@@ -26,6 +27,7 @@ class Service:
     changes: Changes
     feeds: Feeds
     metrics: Metrics
+    bodies: Bodies
     decoders: anyio.CapacityLimiter
     """Bounds the threads that decode uploads, and with them the memory that pixels take."""
 
@@ -47,6 +49,7 @@ def make_service(settings: ApiSettings) -> Service:
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
         metrics=Metrics(queue, catalog),
+        bodies=Bodies(settings),
         decoders=anyio.CapacityLimiter(settings.decode_threads),
     )
 
