@@ -1,4 +1,4 @@
-"""Bodies as they arrive: at a bearable rate, in bounded time, and no more bytes at once than the process has room for."""
+"""Bodies as they arrive: at a bearable rate, in bounded time, and no more bytes at once than there is room for."""
 
 import asyncio
 from collections.abc import Iterator

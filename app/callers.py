@@ -1,12 +1,14 @@
 """Who calls: by address, until there are keys that can be checked.
 
-``X-Forwarded-For`` is read by uvicorn's ``ProxyHeadersMiddleware`` where the connection comes from a trusted proxy; what is
-here sees the address that is left.
+Where a connection comes from a trusted proxy, uvicorn's ``ProxyHeadersMiddleware`` has put the address that
+``X-Forwarded-For`` names into the scope before.
 """
 
 import hashlib
 import ipaddress
+from typing import Annotated
 
+from fastapi import Depends, Request
 from starlette.types import Scope
 
 NO_ADDRESS = "none"
@@ -31,6 +33,9 @@ def normal_address(host: str) -> str:
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def caller_of(scope: Scope) -> str:
+async def caller_of(request: Request) -> str:
     """What stands for a caller in Redis: a digest of the address."""
-    return hashlib.sha256(address_of(scope).encode()).hexdigest()[:32]
+    return hashlib.sha256(address_of(request.scope).encode()).hexdigest()[:32]
+
+
+Caller = Annotated[str, Depends(caller_of)]

@@ -24,8 +24,6 @@ MAX_PIPELINED = 8
 """Requests that may come before the first of them is answered."""
 PIECE_BYTES = 16_384
 """So much is parsed between two looks at what it came to."""
-REST_S = 5.0
-"""Time for the rest of a body whose request has been answered: a client that sends on reads no answer if it is cut off."""
 RETRY_AFTER_S = 5
 
 
@@ -152,8 +150,7 @@ class LimitedConnection(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
         if awaited is not None:
-            seconds = self._settings.client_timeout_s if awaited == "head" else REST_S
-            self._deadline = self.loop.call_later(seconds, self._time_is_over)
+            self._deadline = self.loop.call_later(self._settings.client_timeout_s, self._time_is_over)
 
     def _time_is_over(self) -> None:
         if self._reading == "head":
@@ -197,9 +194,9 @@ class LimitedConnection(HttpToolsProtocol):
         self._refuse(400, "malformed_request", "This is not HTTP/1.1, or not in a form that is taken.")
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Answer what never became a request, and close. Nothing is written into an answer that has begun."""
+        """Answer for the app, if it has not begun to, and close."""
         self._connections.metrics.connections_refused.labels(code).inc()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._may_answer():
             problem = bare_problem(status, code, detail, uuid.uuid4().hex)
             body = problem.model_dump_json(exclude_none=True).encode()
             headers = {
@@ -213,3 +210,9 @@ class LimitedConnection(HttpToolsProtocol):
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             self.transport.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode() + body)
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether an answer written now is the next one that the peer expects."""
+        if self.cycle is None or self.pipeline:
+            return self.cycle is None
+        return not self.cycle.response_started or (self.cycle.response_complete and self._reading != "body")

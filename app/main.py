@@ -34,7 +34,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         settings = ApiSettings()
         configure_logs(settings.log_level)
     service = make_service(settings)
-    app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan, redirect_slashes=False)
+    app = FastAPIOffline(
+        title="Infill",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redirect_slashes=False,  # the Location would be made of the Host header
+    )
     app.state.service = service
     app.add_middleware(BodyLimits, bodies=service.bodies)
     app.add_middleware(RequestContext, metrics=service.metrics)

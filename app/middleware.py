@@ -103,6 +103,8 @@ class _Exchange:
         ids = self._ids()
         if route == "/v1/inpaint" and ids["code"] and not ids["job_id"]:
             metrics.refused.labels(ids["code"]).inc()
+        if route == "/v1/jobs/{job_id}" and method == "DELETE" and ids["code"]:
+            metrics.canceled.labels(ids["code"]).inc()
         level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
         fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 1)}
         logger.log(level, "request", extra={**ids, **fields})

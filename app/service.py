@@ -36,7 +36,8 @@ def make_service(settings: ApiSettings) -> Service:
     """Connect nothing yet. Raises BadModel for a catalog that cannot be used."""
     catalog = load_catalog(settings.catalog)
     queue = JobQueue(connect_api(settings.redis_url), settings)
-    changes = Changes(settings.redis_url)
+    changes, bodies, metrics = Changes(settings.redis_url), Bodies(settings), Metrics(queue, catalog)
+    metrics.upload_bytes.set_function(lambda: bodies.shares.taken)
 
     async def look(job_id: str) -> JobView:
         return await anyio.to_thread.run_sync(view_job, queue, job_id)
@@ -48,8 +49,8 @@ def make_service(settings: ApiSettings) -> Service:
         queue=queue,
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
-        metrics=Metrics(queue, catalog),
-        bodies=Bodies(settings),
+        metrics=metrics,
+        bodies=bodies,
         decoders=anyio.CapacityLimiter(settings.decode_threads),
     )
 

@@ -38,9 +38,9 @@ class ApiSettings(QueueSettings):
     client_timeout_s: float = Field(
         10.0, gt=0, description="time for a request's headers, and the stretch over which a body's rate is measured"
     )
-    min_body_rate: int = Field(4096, ge=1, description="bytes a second of a body at least; a slower one is answered 408")
+    min_body_rate: int = Field(4096, ge=1, description="bytes a second of a body at least; else 408")
     body_timeout_s: float = Field(300.0, gt=0, description="longest time that a body takes to arrive; then 408")
-    send_timeout_s: float = Field(60.0, gt=0, description="a caller who reads nothing of an answer this long is cut off")
+    send_timeout_s: float = Field(60.0, gt=0, description="who reads nothing of an answer this long is cut off")
     max_inflight_bytes: int = Field(
         512 * MIB, ge=1, description="bytes of bodies held at once; a body beyond is answered 503"
     )

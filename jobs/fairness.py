@@ -29,9 +29,8 @@ def first_overtaken(waiting: Sequence[str], caller: str) -> int | None:
 def may_take(own: int, taken: int, limit: int, share: float) -> bool:
     """Whether a caller who holds ``own`` of the ``taken`` may take more of ``limit``.
 
-    He may while he holds less than ``share / (1 - share)`` times what is free. Alone he gets to ``share`` of the limit;
-    the more others hold, the earlier he ends; and however many hold as much as they can, something stays free for
-    one who holds nothing. With a share of 1 only the limit counts. (Choudhury and Hahne, "Dynamic queue length
-    thresholds for shared-memory packet switches", 1998.)
+    It may hold ``share`` of what it holds and what is free together. So alone it gets to ``share`` of the limit, the
+    next one to ``share`` of the rest, and each leaves something to one who holds nothing. With a share of 1 only the
+    limit counts. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
     """
-    return own * (1 - share) < share * (limit - taken)
+    return own < share * (limit - taken + own)

@@ -139,7 +139,7 @@ class Task:
     def _metadata(self, index: int, mask: MaskReport, timings: dict[str, float]) -> str:
         """What the PNG says of itself; the timings end with the PNG's own encoding."""
         seed = self.seeds[index]
-        described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
+        described = {"model": self.parameters.model, "seed": seed, "mask": mask.model_dump()}
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
         return json.dumps({**described, **given_up, "timings": timings})
 

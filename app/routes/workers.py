@@ -1,6 +1,9 @@
 """``/v1/workers``: who is alive."""
 
+from datetime import datetime
+
 from fastapi import APIRouter
+from pydantic import Field
 
 from app.examples import problems
 from app.service import ServiceDep
@@ -9,11 +12,29 @@ from jobs.schema import Record, WorkerPresence
 router = APIRouter(prefix="/v1/workers", tags=["operation"])
 
 
+class WorkerView(Record):
+    """A living worker as anybody may see it: without its jobs' ids, each of which is the key to its job."""
+
+    name: str
+    models: list[str] = Field(description="Models it serves: those of its catalog.")
+    loaded: list[str] = Field(description="Those that lie on its device now; the others are loaded on first use.")
+    seats: int
+    jobs: int = Field(description="How many jobs it runs.")
+    device: str
+    device_memory_bytes: int
+    last_beat_at: datetime
+
+
 class WorkersView(Record):
-    workers: list[WorkerPresence]
+    workers: list[WorkerView]
 
 
 @router.get("", summary="List the living workers", responses=problems("store_unavailable"))
 def workers(service: ServiceDep) -> WorkersView:
-    """Each worker whose lease has not lapsed: its models, seats, jobs, device memory and last beat."""
-    return WorkersView(workers=service.queue.store.workers())
+    """Each worker whose lease has not lapsed: its models, seats, number of jobs, device memory and last beat."""
+    return WorkersView(workers=[_view(presence) for presence in service.queue.store.workers()])
+
+
+def _view(presence: WorkerPresence) -> WorkerView:
+    shown = presence.model_dump(include=set(WorkerView.model_fields))
+    return WorkerView(**shown | {"jobs": len(presence.jobs)})

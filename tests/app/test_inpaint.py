@@ -36,7 +36,7 @@ async def test_the_job_carries_parameters_and_no_pixels(
     assert parameters_of(job).prompt == "a red ball"
     assert job.description == "inpaint"
     assert {"prompt", "seed", "scheduler"} <= set(job.kwargs)
-    stored = {*inputs_of(job_id), keys.work(job_id), f"rq:job:{job_id}", "rq:queue:inpaint"}
+    stored = {*inputs_of(job_id), keys.caller(job_id), keys.work(job_id), f"rq:job:{job_id}", "rq:queue:inpaint"}
     assert our_keys(connection) == stored
 
 
