@@ -37,6 +37,7 @@ class ModelEntry(Record):
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
+    allow_pickle: bool = Field(False, description="weights may be pickles, which can run any code: trusted files only")
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps

@@ -25,7 +25,7 @@ from huggingface_hub import snapshot_download
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, reason_of
+from worker.model_folders import check_folder, check_weights, reason_of
 
 FAMILY_OF_KIND = {
     "v1": "sd",
@@ -66,7 +66,7 @@ def read_file(
     check_folder(config, entry.family)
     if entry.family == "flux":
         _check_guidance(file, weights, config)
-    parts = _read_lacking(file, weights, config, dtype)
+    parts = _read_lacking(file, weights, config, dtype, entry.allow_pickle)
     try:
         pipeline = pipeline_class.from_single_file(
             file, config=str(config), dtype=dtype, local_files_only=True, **parts, **options
@@ -86,7 +86,7 @@ def _check_guidance(file: Path, weights: Mapping[str, torch.Tensor], folder: Pat
 
 
 def _read_lacking(
-    file: Path, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype
+    file: Path, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype, allow_pickle: bool
 ) -> dict[str, torch.nn.Module]:
     """The VAE and the text encoders that a single file has no weights of, from a diffusers folder.
 
@@ -100,8 +100,12 @@ def _read_lacking(
         kind: Any = getattr(importlib.import_module(part[0]), part[1])
         if _holds(weights, kind):
             continue
+        if not allow_pickle:
+            check_weights(folder, [name])
         try:
-            read[name] = kind.from_pretrained(folder / name, dtype=dtype, local_files_only=True)
+            read[name] = kind.from_pretrained(
+                folder / name, dtype=dtype, local_files_only=True, use_safetensors=None if allow_pickle else True
+            )
         except OSError as error:
             raise BadModel(
                 f"{file} has no weights of the {name}, and they cannot be read from {folder} ({_first_line(error)}). "

@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, reason_of
+from worker.model_folders import check_folder, check_weights, reason_of
 from worker.single_files import read_file
 
 EMBEDDED = Path(__file__).with_name("pocket") / "model"
@@ -28,15 +28,36 @@ def read_pipeline(
     if entry.source_kind == "hub":
         return _read_hub(pipeline_class, entry, dtype, options)
     folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
+    return _read_folder(pipeline_class, folder, entry, dtype, options)
+
+
+def _read_folder(
+    pipeline_class: type[DiffusionPipeline],
+    folder: Path,
+    entry: ModelEntry,
+    dtype: torch.dtype,
+    options: dict[str, Any],
+) -> DiffusionPipeline:
     check_folder(folder, entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    if not entry.allow_pickle:
+        check_weights(folder, pipeline_class.load_config(folder, local_files_only=True))
+    return pipeline_class.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=_safetensors(entry), **options
+    )
+
+
+def _safetensors(entry: ModelEntry) -> bool | None:
+    """None: diffusers prefers them, and takes a pickle where there are none."""
+    return None if entry.allow_pickle else True
 
 
 def _read_hub(
     pipeline_class: type[DiffusionPipeline], entry: ModelEntry, dtype: torch.dtype, options: dict[str, Any]
 ) -> DiffusionPipeline:
     try:
-        folder = pipeline_class.download(entry.source, revision=entry.revision, **options)
+        folder = pipeline_class.download(
+            entry.source, revision=entry.revision, use_safetensors=_safetensors(entry), **options
+        )
     except Exception as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
@@ -44,5 +65,4 @@ def _read_hub(
             f"Download it where there is a network (hf download {entry.source}) and bring the cache here (HF_HOME), or "
             f"name a local folder; a relative one is written ./{entry.source}."
         ) from error
-    check_folder(Path(folder), entry.family)
-    return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
+    return _read_folder(pipeline_class, Path(folder), entry, dtype, options)
