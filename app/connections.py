@@ -73,7 +73,7 @@ class LimitedConnection(HttpToolsProtocol):
             self._caller = caller
             self._wait_for("head")
         else:
-            self._refuse(503, "too_many_connections", "Too many connections are open. Try again.")
+            self._refuse("too_many_connections", "Too many connections are open. Try again.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_for(None)
@@ -104,9 +104,9 @@ class LimitedConnection(HttpToolsProtocol):
             return
         if self._reading == "head" and self._head_bytes > MAX_HEAD_BYTES:
             limit = f"The request's line and headers are larger than {MAX_HEAD_BYTES} bytes."
-            self._refuse(431, "headers_too_large", limit)
+            self._refuse("headers_too_large", limit)
         elif self._framing_bytes > MAX_FRAMING_BYTES + self._body_bytes // 8:
-            self._refuse(400, "malformed_request", "The body's chunks are too small, or its trailers too large.")
+            self._refuse("malformed_request", "The body's chunks are too small, or its trailers too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -155,7 +155,7 @@ class LimitedConnection(HttpToolsProtocol):
     def _time_is_over(self) -> None:
         if self._reading == "head":
             seconds = self._settings.client_timeout_s
-            self._refuse(408, "request_timeout", f"The request's headers did not arrive within {seconds:g} s.")
+            self._refuse("request_timeout", f"The request's headers did not arrive within {seconds:g} s.")
         else:
             self.transport.close()
 
@@ -191,24 +191,27 @@ class LimitedConnection(HttpToolsProtocol):
         """An upgrade is declined by answering as if it had not been asked for (RFC 9110, 7.8)."""
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "malformed_request", "This is not HTTP/1.1, or not in a form that is taken.")
+        self._refuse("malformed_request", "This is not HTTP/1.1, or not in a form that is taken.")
 
-    def _refuse(self, status: int, code: str, detail: str) -> None:
+    def _refuse(self, code: str, detail: str) -> None:
         """Answer for the app, if it has not begun to, and close."""
         self._connections.metrics.connections_refused.labels(code).inc()
         if self._may_answer():
-            problem = bare_problem(status, code, detail, uuid.uuid4().hex)
+            problem = bare_problem(code, detail, uuid.uuid4().hex)
             body = problem.model_dump_json(exclude_none=True).encode()
             headers = {
                 "content-type": MEDIA_TYPE,
                 "content-length": str(len(body)),
                 "connection": "close",
+                "cache-control": "no-store",
+                "x-content-type-options": "nosniff",
                 "x-request-id": problem.request_id,
             }
-            if status == 503:
+            if problem.status == 503:
                 headers["retry-after"] = str(RETRY_AFTER_S)
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            self.transport.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode() + body)
+            status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
+            self.transport.write(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
         self.transport.close()
 
     def _may_answer(self) -> bool:

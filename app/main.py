@@ -10,6 +10,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import problems
 from app.bodies import BodyLimits
+from app.examples import ANYWHERE
 from app.middleware import RequestContext
 from app.routes import health, inpaint, jobs, loras, metrics, models, page, schedulers, workers
 from app.routes import problems as problem_kinds
@@ -39,6 +40,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=_lifespan,
+        responses=ANYWHERE,
         redirect_slashes=False,  # the Location would be made of the Host header
     )
     app.state.service = service

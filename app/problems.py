@@ -1,5 +1,6 @@
 """Every error as RFC 9457 ``application/problem+json`` with a stable ``code``; the one place that knows statuses."""
 
+import inspect
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, cast
@@ -14,7 +15,7 @@ from starlette.exceptions import HTTPException
 from jobs import errors
 from jobs.connection import is_away
 from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
-from jobs.schema import JobProblem
+from jobs.schema import JobProblem, Record
 
 STATUSES: dict[type[InfillError], int] = {
     RequestError: 422,
@@ -46,6 +47,7 @@ HTTP_CODES: dict[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing at this address"),
     405: ("method_not_allowed", "The address does not know this method"),
     413: (errors.TooLarge.code, errors.TooLarge.title),
+    429: ("too_many_requests", "Too many calls"),
     431: ("headers_too_large", "The request's headers are too large"),
     415: ("unsupported_media_type", "The body is not multipart/form-data"),
 }
@@ -70,6 +72,22 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked.")
     request_id: str
     errors: list[FieldProblem] | None = Field(None, description="One entry a field, where several are wrong.")
+
+
+class ProblemKind(Record):
+    code: str
+    status: int
+    title: str
+    description: str
+
+
+def kind_of(code: str) -> ProblemKind:
+    """What is known of a code, ours or the framework's. Raises KeyError."""
+    if error := error_classes().get(code):
+        description = " ".join(inspect.cleandoc(error.__doc__ or "").split("\n\n")[0].split())
+        return ProblemKind(code=code, status=status_of(error), title=error.title, description=description)
+    status, title = {known: (status, title) for status, (known, title) in HTTP_CODES.items()}[code]
+    return ProblemKind(code=code, status=status, title=title, description=title + ".")
 
 
 def status_of(error: type[InfillError]) -> int:
@@ -139,13 +157,13 @@ def _response(
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
 
 
-def bare_problem(status: int, code: str, detail: str, request_id: str) -> Problem:
+def bare_problem(code: str, detail: str, request_id: str) -> Problem:
     """The problem of what never became a request."""
-    titles = dict(HTTP_CODES.values()) | {name: error.title for name, error in error_classes().items()}
+    kind = kind_of(code)
     return Problem(
         type=f"/problems/{code}",
-        title=titles[code],
-        status=status,
+        title=kind.title,
+        status=kind.status,
         detail=detail,
         code=code,
         instance="",

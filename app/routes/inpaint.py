@@ -25,6 +25,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     202: {"description": "Accepted; `Location` is the job's address.", "content": json_example(QUEUED)},
     **problems(
+        "malformed_request",
+        "unsupported_media_type",
+        "request_timeout",
         "invalid_field",
         "unknown_field",
         "unknown_model",
@@ -43,6 +46,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "queue_full",
         "store_full",
         "store_unavailable",
+        "spool_full",
+        "too_many_uploads",
+        "too_many_connections",
+        "stopping",
         "still_running",
     ),
 }

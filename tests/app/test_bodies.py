@@ -171,7 +171,7 @@ def test_an_upload_that_cannot_be_spooled_is_a_503_and_a_log_line(
 
 
 def test_a_limit_that_no_body_fits_in_stops_the_start_with_the_least_that_would() -> None:
-    with pytest.raises(ValidationError, match=f"set at least {round((64 + 1) * MIB / 0.9 + 0.5)}"):
+    with pytest.raises(ValidationError, match=f"set at least {round((64 + 1) * MIB / 0.95 + 0.5)}"):
         ApiSettings(max_inflight_bytes=MIB)
 
 

@@ -161,6 +161,14 @@ def test_what_is_too_large_is_a_problem_whoever_refuses_it(nginx: Nginx) -> None
     assert problem["request_id"] == response.headers["x-request-id"]
 
 
+def test_calls_beyond_the_rate_are_refused_by_nginx(client: httpx.Client) -> None:
+    answers = [client.get("/healthz") for _ in range(600)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(429, "too_many_requests")}
+    assert refused[0].headers["content-type"] == "application/problem+json" and refused[0].headers["retry-after"] == "1"
+    time.sleep(5)  # the later tests' calls
+
+
 def test_metrics_are_not_for_callers(client: httpx.Client) -> None:
     assert client.get("/metrics").status_code == 403
 
