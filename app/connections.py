@@ -67,7 +67,6 @@ class LimitedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # resume_writing then means that all is sent
         caller = self._connections.caller_at(self.client[0] if self.client else "")
         if self._connections.shares.take(caller):
             self._caller = caller
@@ -77,7 +76,8 @@ class LimitedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_for(None)
-        self._stop_send_check()
+        if self._send_check is not None:
+            self._send_check.cancel()
         self._unset_keepalive_if_required()
         if self._caller is not None:
             self._connections.shares.give_back(self._caller)
@@ -130,6 +130,7 @@ class LimitedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._look()
+        self._watch_sending()
 
     # ---- what is waited for
 
@@ -163,27 +164,21 @@ class LimitedConnection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._check_sending_later()
+        self._watch_sending()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_send_check()
-
-    def _check_sending_later(self) -> None:
-        self._stop_send_check()
-        unsent = self.transport.get_write_buffer_size()
-        self._send_check = self.loop.call_later(self._settings.send_timeout_s, self._check_sending, unsent)
+    def _watch_sending(self) -> None:
+        """Look again later whether the peer has read any of what is not sent yet."""
+        if self._send_check is not None:
+            self._send_check.cancel()
+            self._send_check = None
+        if unsent := self.transport.get_write_buffer_size():
+            self._send_check = self.loop.call_later(self._settings.send_timeout_s, self._check_sending, unsent)
 
     def _check_sending(self, unsent: int) -> None:
         if self.transport.get_write_buffer_size() >= unsent:
             self.transport.abort()  # close would wait for what nobody reads
         else:
-            self._check_sending_later()
-
-    def _stop_send_check(self) -> None:
-        if self._send_check is not None:
-            self._send_check.cancel()
-            self._send_check = None
+            self._watch_sending()
 
     # ---- refusing
 
@@ -213,6 +208,7 @@ class LimitedConnection(HttpToolsProtocol):
             status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
             self.transport.write(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
         self.transport.close()
+        self._watch_sending()
 
     def _may_answer(self) -> bool:
         """Whether an answer written now is the next one that the peer expects."""
