@@ -203,3 +203,16 @@ def test_a_websocket_is_no_way_around_the_limits(held: ApiProcess) -> None:
     with Caller(held) as caller:
         caller.send(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode())
         assert caller.read_answer()[0] == 200
+
+
+def test_a_trusted_proxys_connections_are_those_of_many_callers(redis_url: str, tmp_path: Path) -> None:
+    limits = {"max_connections": 10, "caller_share": 0.5, "trusted_proxies": "127.0.0.0/30"}
+    with api_process(tmp_path, redis_url, **limits) as api, ExitStack() as stack:
+        until(lambda: open_sockets(api) < 10)
+        callers = [stack.enter_context(Caller(api, source)) for source in ["127.0.0.1"] * 8 + ["127.0.0.9"] * 5]
+        for caller in callers[:8]:
+            caller.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert caller.read_answer()[0] == 200
+        refused = [caller for caller in callers[8:] if caller.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")]
+        statuses = [caller.read_answer()[0] for caller in refused]
+        assert statuses.count(200) <= 2 and 503 in statuses
