@@ -59,6 +59,11 @@ def _read_hub(
             entry.source, revision=entry.revision, use_safetensors=_safetensors(entry), **options
         )
     except Exception as error:
+        if "`safetensors` weights" in str(error):  # diffusers' word for it
+            raise BadModel(
+                f"{entry.source} on the hub has weights in pickles alone. Reading a pickle can run any code. Name a "
+                "model with .safetensors files, or trust this one in the catalog: allow_pickle = true."
+            ) from error
         at = f" at revision {entry.revision}" if entry.revision else ""
         raise BadModel(
             f"{entry.source}{at} is not in the hub's cache here and cannot be downloaded ({reason_of(error)}). "

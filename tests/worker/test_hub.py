@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.worker import tiny
 from tests.worker.hub import Hub, Shelf, commit
@@ -32,6 +35,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "no such model": {"source": "org/gone"},
     "no such revision": {"source": PAINTER, "revision": "v9"},
     "gated": {"source": "org/gated"},
+    "pickled": {"source": "org/pickled"},
+    "pickled, trusted": {"source": "org/pickled", "allow_pickle": True},
     "file": {"source": "sd.safetensors"},
     "file of the network": {"source": "flux.safetensors", "family": "flux", "scheduler": "flow_euler"},
 }
@@ -89,6 +94,11 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Downloads:
     for path in NEEDLESS:
         (folder / "concat" / path).write_bytes(b"not to be read")
     save_single_file(tiny.pipeline("sd", "concat", "ddim"), folder / "sd.safetensors")
+    pickled = Path(shutil.copytree(folder / "recompose", folder / "pickled"))
+    for file in list(pickled.glob("*/*.safetensors")):
+        name = "pytorch_model.bin" if file.parent.name == "text_encoder" else "diffusion_pytorch_model.bin"
+        torch.save(load_file(file), file.with_name(name))
+        file.unlink()
     flux = tiny.pipeline("flux", "recompose", "flow_euler")
     flux.save_pretrained(folder / "flux")
     save(network_tensors(flux.transformer), folder / "flux.safetensors")
@@ -97,6 +107,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Downloads:
         INPAINTING: {"main": folder / "concat"},
         DEV: {"main": folder / "flux"},
         "org/gated": {"main": folder / "concat"},
+        "org/pickled": {"main": pickled},
     }
     shelf = Shelf(held, gated=frozenset({"org/gated"}), stumbles={UNET})
     with Hub(shelf) as hub:
@@ -112,6 +123,12 @@ def test_a_model_is_downloaded_from_the_hub_though_a_file_breaks_off(downloads: 
 @pytest.mark.parametrize("name", ["tag", "commit"])
 def test_a_revision_is_a_tag_or_a_commit(downloads: Downloads, name: str) -> None:
     assert downloads.online[name] == downloads.expected("recompose") != downloads.expected("concat")
+
+
+def test_pickles_are_neither_downloaded_nor_read_unless_they_are_allowed(downloads: Downloads) -> None:
+    assert "org/pickled on the hub has weights in pickles alone" in downloads.online["pickled"]
+    assert "allow_pickle = true" in downloads.online["pickled"]
+    assert downloads.online["pickled, trusted"] == downloads.expected("recompose")
 
 
 def test_nothing_is_downloaded_twice(downloads: Downloads) -> None:
