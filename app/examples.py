@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.problems import MEDIA_TYPE, Problem, error_classes, status_of
+from app.problems import MEDIA_TYPE, Problem, ProblemKind, kind_of
 
 JOB: dict[str, Any] = {
     "id": "6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
@@ -106,11 +106,10 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """FastAPI's ``responses`` for these problem codes, grouped by their status."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
-        error = error_classes()[code]
-        status = status_of(error)
-        response = found.setdefault(status, {"description": "", "content": {MEDIA_TYPE: _content()}})
-        response["description"] = "; ".join(filter(None, [response["description"], f"`{code}`: {error.title}"]))
-        response["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
+        kind = kind_of(code)
+        response = found.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: _content()}})
+        response["description"] = "; ".join(filter(None, [response["description"], f"`{code}`: {kind.title}"]))
+        response["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(kind)}
     return found
 
 
@@ -118,14 +117,19 @@ def _content() -> dict[str, Any]:
     return {"schema": Problem.model_json_schema(), "examples": {}}
 
 
-def _example(code: str) -> dict[str, Any]:
-    error = error_classes()[code]
+def _example(kind: ProblemKind) -> dict[str, Any]:
     return {
-        "type": f"/problems/{code}",
-        "title": error.title,
-        "status": status_of(error),
-        "detail": DETAILS.get(code, (error.__doc__ or "").partition("\n")[0]),
-        "code": code,
+        "type": f"/problems/{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": DETAILS.get(kind.code, kind.description),
+        "code": kind.code,
         "instance": "/v1/inpaint",
         "request_id": "0b8f6a52c1d94e7b",
     }
+
+
+ANYWHERE = problems(
+    "malformed_request", "request_timeout", "headers_too_large", "internal_error", "too_many_connections"
+)
+"""What any address can answer with: what is refused before the address counts, and errors that were not expected."""

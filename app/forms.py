@@ -1,6 +1,8 @@
 """The multipart body of a submission, read whole; each part as its own headers describe it (RFC 7578)."""
 
+import errno
 import json
+import logging
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -15,8 +17,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser, Multipart
 from starlette.requests import ClientDisconnect
 
 from app.submission import FILES, InpaintForm, check_names
-from jobs.errors import InvalidField
+from jobs.errors import InvalidField, SpoolFull
 
+logger = logging.getLogger("infill.api")
+
+RETRY_AFTER_S = 5
 MAX_FIELDS, MAX_FILES, MAX_TEXT_BYTES = 100, 10, 65_536
 
 TEXTS = set(InpaintForm.model_fields) - FILES
@@ -56,7 +61,8 @@ def check_query(request: Request) -> None:
 
 
 async def read_form(request: Request) -> FormData:
-    """All parts of the body. Raises HTTPException 400 and 415, InvalidField, UnknownField."""
+    """All parts of the body. Raises HTTPException 400 and 415, InvalidField, UnknownField, SpoolFull, and what a
+    ``Body`` raises."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         raise HTTPException(415, "Send multipart/form-data, with the files image and mask.")
@@ -69,6 +75,9 @@ async def read_form(request: Request) -> FormData:
         raise HTTPException(400, error.message) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "The caller left before the end of the body.") from error
+    except OSError as error:  # of the temporary files
+        logger.error("spool_full", extra={"error": errno.errorcode.get(error.errno or 0, type(error).__name__)})
+        raise SpoolFull("The upload cannot be kept while it arrives. Send it again.", RETRY_AFTER_S) from error
 
 
 class FormParser(MultiPartParser):

@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import problems
+from app.bodies import BodyLimits
+from app.examples import ANYWHERE
 from app.middleware import RequestContext
 from app.routes import health, inpaint, jobs, loras, metrics, models, page, schedulers, workers
 from app.routes import problems as problem_kinds
@@ -35,9 +38,19 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
         settings = ApiSettings()
         configure_logs(settings.log_level)
     service = make_service(settings, sandbox)
-    app = FastAPIOffline(title="Infill", version="1", description=DESCRIPTION, lifespan=_lifespan)
+    app = FastAPIOffline(
+        title="Infill",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        responses=ANYWHERE,
+        redirect_slashes=False,  # the Location would be made of the Host header
+    )
     app.state.service = service
+    app.add_middleware(BodyLimits, bodies=service.bodies)
     app.add_middleware(RequestContext, metrics=service.metrics)
+    if settings.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
     problems.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
     for noun in (jobs, models, loras, schedulers, workers, health, metrics, problem_kinds, page):

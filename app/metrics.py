@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
@@ -37,6 +37,13 @@ class Metrics:
         )
         self.canceled = Counter(
             "infill_jobs_cancel_requests", "Calls to cancel a job, by their outcome", ["code"], registry=self.registry
+        )
+        self.upload_bytes = Gauge("infill_upload_bytes", "Bytes of bodies held now", registry=self.registry)
+        self.connections_refused = Counter(
+            "infill_connections_refused",
+            "Connections closed for what came before, or instead of, a request",
+            ["code"],
+            registry=self.registry,
         )
         self.registry.register(QueueGauges(queue, catalog))
 

@@ -21,6 +21,18 @@ logger = logging.getLogger("infill.api")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """An id from outside must fit this; it goes into logs and headers."""
 
+DEFAULT_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+PAGES = ("/docs", "/redoc")
+OPENAPI_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
+)
+"""What the pages of ``fastapi_offline`` need: a script of their own, styles set by scripts, ReDoc's search worker."""
+
 
 class RequestContext:
     """Pure ASGI, so that streams and waiting calls pass through untouched."""
@@ -67,6 +79,12 @@ class _Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
+            for name, value in DEFAULT_HEADERS.items():
+                headers.setdefault(name, value)
+            if "etag" not in headers:  # what has one says for how long it may be kept
+                headers.setdefault("Cache-Control", "no-store")
+            if self.request.url.path in PAGES:
+                headers["Content-Security-Policy"] = OPENAPI_POLICY
             if self.status == 413 and headers.get("content-type", "").startswith("text/plain"):
                 self.replaced = True  # the framework's own body limit answers in plain text
                 await self._answer_too_large()
@@ -103,6 +121,8 @@ class _Exchange:
         ids = self._ids()
         if route == "/v1/inpaint" and ids["code"] and not ids["job_id"]:
             metrics.refused.labels(ids["code"]).inc()
+        if route == "/v1/jobs/{job_id}" and method == "DELETE" and ids["code"]:
+            metrics.canceled.labels(ids["code"]).inc()
         level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
         fields = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 1)}
         logger.log(level, "request", extra={**ids, **fields})

@@ -1,5 +1,6 @@
 """Every error as RFC 9457 ``application/problem+json`` with a stable ``code``; the one place that knows statuses."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from jobs import errors
 from jobs.connection import is_away, is_full
 from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
-from jobs.schema import JobProblem
+from jobs.schema import JobProblem, Record
 
 logger = logging.getLogger("infill.api")
 
@@ -24,6 +25,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.UnknownModel: 404,
     errors.UnknownLora: 404,
     errors.TooLarge: 413,
+    errors.RequestTimeout: 408,
     errors.NotAcceptable: 406,
     errors.Refused: 503,
     errors.QueueFull: 429,
@@ -48,6 +50,8 @@ HTTP_CODES: dict[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing at this address"),
     405: ("method_not_allowed", "The address does not know this method"),
     413: (errors.TooLarge.code, errors.TooLarge.title),
+    429: ("too_many_requests", "Too many calls"),
+    431: ("headers_too_large", "The request's headers are too large"),
     415: ("unsupported_media_type", "The body is not multipart/form-data"),
 }
 """What the framework says by status alone -> code, title."""
@@ -71,6 +75,22 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked.")
     request_id: str
     errors: list[FieldProblem] | None = Field(None, description="One entry a field, where several are wrong.")
+
+
+class ProblemKind(Record):
+    code: str
+    status: int
+    title: str
+    description: str
+
+
+def kind_of(code: str) -> ProblemKind:
+    """What is known of a code, ours or the framework's. Raises KeyError."""
+    if error := error_classes().get(code):
+        description = " ".join(inspect.cleandoc(error.__doc__ or "").split("\n\n")[0].split())
+        return ProblemKind(code=code, status=status_of(error), title=error.title, description=description)
+    status, title = {known: (status, title) for status, (known, title) in HTTP_CODES.items()}[code]
+    return ProblemKind(code=code, status=status, title=title, description=title + ".")
 
 
 def status_of(error: type[InfillError]) -> int:
@@ -101,10 +121,12 @@ def problem_response(
     request: Request, error: InfillError, fields: list[FieldProblem] | None = None, status: int | None = None
 ) -> JSONResponse:
     """The problem an error is; ``status`` where it is not the usual one of its class."""
-    retry_after = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    if isinstance(error, errors.RequestTimeout):
+        headers["Connection"] = "close"  # the rest of the body would be taken for the next request
     status = status or status_of(type(error))
     return _response(
-        request, status, code=error.code, title=error.title, detail=str(error), headers=retry_after, fields=fields
+        request, status, code=error.code, title=error.title, detail=str(error), headers=headers, fields=fields
     )
 
 
@@ -136,6 +158,21 @@ def _response(
         errors=fields,
     )
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def bare_problem(code: str, detail: str, request_id: str) -> Problem:
+    """The problem of what never became a request."""
+    kind = kind_of(code)
+    return Problem(
+        type=f"/problems/{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        code=code,
+        instance="",
+        request_id=request_id,
+        errors=None,
+    )
 
 
 def http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

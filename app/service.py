@@ -6,6 +6,7 @@ from typing import Annotated, cast
 import anyio
 from fastapi import Depends, Request
 
+from app.bodies import Bodies
 from app.changes import Changes
 from app.decoding import Decoders
 from app.feeds import Feeds
@@ -28,6 +29,7 @@ class Service:
     changes: Changes
     feeds: Feeds
     metrics: Metrics
+    bodies: Bodies
     decoders: Decoders
 
 
@@ -35,7 +37,8 @@ def make_service(settings: ApiSettings, sandbox: Sandbox | None = None) -> Servi
     """Connect and start nothing yet. Raises BadModel for a catalog that cannot be used."""
     catalog = load_catalog(settings.catalog)
     queue = JobQueue(connect_api(settings.redis_url), settings)
-    changes = Changes(settings.redis_url)
+    changes, bodies, metrics = Changes(settings.redis_url), Bodies(settings), Metrics(queue, catalog)
+    metrics.upload_bytes.set_function(lambda: bodies.shares.taken)
 
     async def look(job_id: str) -> JobView:
         return await anyio.to_thread.run_sync(view_job, queue, job_id)
@@ -47,7 +50,8 @@ def make_service(settings: ApiSettings, sandbox: Sandbox | None = None) -> Servi
         queue=queue,
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
-        metrics=Metrics(queue, catalog),
+        metrics=metrics,
+        bodies=bodies,
         decoders=Decoders(settings, sandbox),
     )
 

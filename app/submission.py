@@ -123,20 +123,15 @@ def idempotency_of(key: str, caller: str, request: InpaintRequest, files: Files)
     return Idempotency(hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest(), fingerprint(request, files))
 
 
-def caller_of(api_key: str | None) -> str:
-    """What stands for a caller in Redis: a digest of the API key; "" for all callers without one."""
-    return hashlib.sha256(api_key.encode()).hexdigest()[:32] if api_key else ""
+async def submit(service: Service, form: InpaintForm, caller: str, idempotency_key: str | None = None) -> Submitted:
+    """Check, settle the mask and enqueue a job of ``caller``.
 
-
-async def submit(
-    service: Service, form: InpaintForm, idempotency_key: str | None = None, api_key: str | None = None
-) -> Submitted:
-    """Check, settle the mask and enqueue. Raises the RequestErrors and Refused of ``jobs/errors.py``."""
+    Raises the RequestErrors and Refused of ``jobs/errors.py``.
+    """
     parameters = settle_parameters(form, service.catalog)
     files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
-    caller = caller_of(api_key)
     idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
-    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, idempotency):
+    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, caller, idempotency):
         return earlier
     entry = service.catalog.model(parameters.model)
     size = await service.decoders.image(files.image)
@@ -160,14 +155,14 @@ def _read(settings: ApiSettings, image: BinaryIO, mask: BinaryIO) -> Files:
 
 
 def _before_decoding(
-    service: Service, parameters: InpaintParameters, idempotency: Idempotency | None
+    service: Service, parameters: InpaintParameters, caller: str, idempotency: Idempotency | None
 ) -> Submitted | None:
     """Answer a repeated request; refuse an unfit scheduler or adapter, and what has no room, before decoding pixels."""
     if idempotency and (earlier := service.queue.replay(idempotency)):
         return earlier
     check_found_scheduler(service, parameters)
     check_loras(service, parameters)
-    service.queue.check_room()
+    service.queue.check_room(caller)
     return None
 
 

@@ -65,7 +65,12 @@ STATUS = {
 
 def view_job(queue: JobQueue, job_id: str) -> JobView:
     """Read one job. Raises JobNotFound, Undecodable."""
-    job = queue.job(job_id)
+    return view_of(queue, queue.job(job_id))
+
+
+def view_of(queue: JobQueue, job: Job) -> JobView:
+    """A job that has been read, with its progress, position and prediction. Raises Undecodable."""
+    job_id = job.id
     parameters, uploaded_mask = _submitted(job)
     status = STATUS.get(job.get_status(refresh=False), JobStatus.QUEUED)
     report = job_report(job) if status is JobStatus.SUCCEEDED else None

@@ -110,6 +110,13 @@ class TooLarge(RequestError):
     title = "The upload is too large"
 
 
+class RequestTimeout(RequestError):
+    """The request's headers or its body arrive too slowly."""
+
+    code = "request_timeout"
+    title = "The request arrives too slowly"
+
+
 class NotAcceptable(RequestError):
     """The ``Accept`` header names nothing this resource can be."""
 
@@ -166,6 +173,34 @@ class DecodersBusy(Refused):
 
     code = "decoders_busy"
     title = "The decoders are busy"
+
+
+class TooManyConnections(Refused):
+    """As many connections are open as may be, or the caller has his share of them."""
+
+    code = "too_many_connections"
+    title = "Too many connections are open"
+
+
+class TooManyUploads(Refused):
+    """As many bytes of uploads are on their way as may be, or the caller has his share of them."""
+
+    code = "too_many_uploads"
+    title = "Too many uploads are on their way"
+
+
+class SpoolFull(Refused):
+    """The upload cannot be kept while it arrives: the temporary folder is full, or too many files are open."""
+
+    code = "spool_full"
+    title = "There is no room for the upload"
+
+
+class Stopping(Refused):
+    """The process stops, and the upload has not arrived in time."""
+
+    code = "stopping"
+    title = "The process stops"
 
 
 class NoWorker(Refused):

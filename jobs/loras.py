@@ -14,6 +14,8 @@ from jobs.lora_layers import Layer, Width, families_of, layers_of, misfit
 DTYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 """What an adapter's matrices can be."""
 KNOWN_SHOWN = 20
+MAX_HEADER_BYTES, MAX_TENSORS = 8 * 2**20, 20_000
+"""Beyond those of any adapter; the largest published ones have some 2,000 tensors."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,25 @@ class LoraFolder:
         paths = self.paths()
         if name not in paths:
             raise UnknownLora(f"loras: there is no {name!r}. {_listed(list(paths))}")
-        return describe(paths[name])
+        return self.describe(paths[name])
+
+    def describe(self, path: Path) -> LoraFile:
+        """What a file of ``paths`` says of itself; read again only when it has changed.
+
+        Raises InvalidLora naming the adapter, also for a link that leads out of the folder.
+        """
+        try:
+            if self.folder is None or not path.resolve().is_relative_to(self.folder.resolve()):
+                raise InvalidLora("it is a link that leads out of the folder of adapters")
+            stat = path.stat()
+            found = _describe(path, stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            raise InvalidLora(f"loras: {path.stem!r} cannot be read: {error.strerror}.") from error
+        except InvalidLora as error:
+            raise InvalidLora(f"loras: {path.stem!r} cannot be used: {error}.") from error
+        if isinstance(found, str):
+            raise InvalidLora(f"loras: {path.stem!r} cannot be used: {found}.")
+        return found
 
 
 def _listed(names: list[str]) -> str:
@@ -77,22 +97,30 @@ def _listed(names: list[str]) -> str:
     return f"Known adapters: {', '.join(names[:KNOWN_SHOWN])}{more}."
 
 
-def describe(path: Path) -> LoraFile:
-    """What a file says of itself; read again only when it has changed. Raises InvalidLora naming the adapter."""
+@lru_cache(maxsize=4096)
+def _describe(path: Path, size_bytes: int, changed_ns: int) -> LoraFile | str:
+    """The adapter, or why it is none: reading that again would cost as much as finding it out."""
     try:
-        stat = path.stat()
-        return _describe(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise InvalidLora(f"loras: {path.stem!r} cannot be read: {error.strerror}.") from error
+        return _read(path, size_bytes, changed_ns)
     except InvalidLora as error:
-        raise InvalidLora(f"loras: {path.stem!r} cannot be used: {error}.") from error
+        return str(error)
+    except OSError:
+        raise  # it can be another one the next time
+    except Exception as error:  # one file must not take the list of all down
+        return f"its header cannot be understood ({type(error).__name__})"
 
 
-@lru_cache(maxsize=1024)
-def _describe(path: Path, size_bytes: int, changed_ns: int) -> LoraFile:
+def _read(path: Path, size_bytes: int, changed_ns: int) -> LoraFile:
+    with path.open("rb") as start:
+        header_bytes = int.from_bytes(start.read(8), "little")
+    if MAX_HEADER_BYTES < header_bytes < size_bytes:
+        raise InvalidLora(f"its header of {header_bytes} bytes is larger than the {MAX_HEADER_BYTES} that are allowed")
     try:
         with safe_open(path, framework="numpy") as file:  # reads the header alone, and does not import numpy
-            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            names = list(file.keys())
+            if len(names) > MAX_TENSORS:
+                raise InvalidLora(f"its {len(names)} tensors are more than the {MAX_TENSORS} that are allowed")
+            tensors = {name: file.get_slice(name) for name in names}
             shapes = {name: tensor.get_shape() for name, tensor in tensors.items()}
             dtypes = {name: tensor.get_dtype() for name, tensor in tensors.items()}
             metadata = file.metadata() or {}

@@ -18,7 +18,7 @@ from rq.utils import now, utcformat
 from jobs import keys
 from jobs.connection import is_full
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull
-from jobs.fairness import first_overtaken
+from jobs.fairness import first_overtaken, may_take
 from jobs.outlook import Outlook
 from jobs.room import LIVE, Room
 from jobs.schema import InpaintParameters, MaskReport
@@ -67,7 +67,8 @@ class JobQueue:
         approximate: Sequence[str] = (),
         result_bytes: int = 0,
     ) -> Submitted:
-        """Accept one job, or raise. Callers take turns (``jobs/fairness.py``); "" stands for all that gave no key.
+        """Accept one job, or raise. Callers take turns and leave room for others (``jobs/fairness.py``); "" stands for
+        nobody in particular, who may take all places.
 
         ``work`` is what the job will ask of a network; without it nothing is foretold of it and of those behind it.
         ``approximate``: what it gives up for speed (``jobs/approximations.py``), as its callers are told.
@@ -78,14 +79,14 @@ class JobQueue:
         retry finds the job. A key that came before is answered with its job even while the queue is full.
 
         Raises:
-            QueueFull: ``queue_limit`` jobs wait already.
+            QueueFull: ``queue_limit`` jobs wait already, or the caller has his share of the places.
             StoreFull: ``memory_share`` of Redis' memory limit is used, reserved, or would be with this job.
             TooLarge: this job alone would need more than that.
             IdempotencyConflict: the key came before with another request.
         """
         if idempotency and (replay := self.replay(idempotency)):
             return replay
-        self.check_room(len(image) + len(mask) + result_bytes)
+        self.check_room(wanted=len(image) + len(mask) + result_bytes)
         job = self._new_job(parameters, {"mask": mask_report.model_dump(), "approximate": list(approximate)})
         try:
             self.store.put_inputs(job.id, image, mask)
@@ -119,15 +120,31 @@ class JobQueue:
         earlier = cast("bytes | None", self.connection.get(keys.idempotency(idempotency.key_digest)))
         return _replay(earlier, idempotency) if earlier else None
 
-    def check_room(self, wanted: int = 0) -> None:
-        """Raise QueueFull, StoreFull or TooLarge where a job of so many bytes has no room; ``submit`` asks exactly."""
-        self._check_depth(self.depth())
+    def check_room(self, caller: str = "", wanted: int = 0) -> None:
+        """Raise QueueFull, StoreFull or TooLarge if ``caller`` could not submit a job of ``wanted`` bytes now.
+
+        ``submit`` asks again, exactly.
+        """
+        depth = self.depth()
+        self._check_depth(depth)
+        if caller and depth:
+            waiting = cast("list[bytes]", self.connection.lrange(self.rq.key, 0, -1))
+            self._check_share(self._callers(waiting), caller)
         self.room.check(wanted)
 
     def _check_depth(self, depth: int) -> None:
         limit = self.settings.queue_limit
         if depth >= limit:
             raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
+
+    def _check_share(self, callers: Sequence[str], caller: str) -> None:
+        """Raise QueueFull where a caller has to leave what is free to others; ``callers``: of the waiting jobs."""
+        own, limit = callers.count(caller), self.settings.queue_limit
+        if caller and not may_take(own, len(callers), limit, self.settings.caller_share):
+            raise QueueFull(
+                f"{len(callers)} jobs wait already, {own} of them yours; of {limit} places, some are kept for others.",
+                self.retry_after_s(),
+            )
 
     def _enqueue(
         self, job: Job, idempotency: Idempotency | None, caller: str, work: Work | None, result_bytes: int
@@ -145,7 +162,10 @@ class JobQueue:
                     waiting = cast("list[bytes]", pipeline.lrange(self.rq.key, 0, -1))
                     self._check_depth(len(waiting))
                     self.room.check_exactly(result_bytes, pipeline)
-                    overtaken = self._overtaken(waiting, caller)
+                    callers = self._callers(waiting)
+                    self._check_share(callers, caller)
+                    index = first_overtaken(callers, caller)
+                    overtaken = None if index is None else waiting[index].decode()
                     pipeline.multi()
                     if idempotency and idempotency_key:
                         value = f"{job.id}:{idempotency.fingerprint}"
@@ -164,14 +184,12 @@ class JobQueue:
                 except WatchError:
                     continue
 
-    def _overtaken(self, waiting: list[bytes], caller: str) -> str | None:
-        """The waiting job that a new one of ``caller`` goes before; None if it stands at the end."""
+    def _callers(self, waiting: Sequence[bytes]) -> list[str]:
+        """Whose the waiting jobs are."""
         if not waiting:
-            return None
-        job_ids = [job_id.decode() for job_id in waiting]
-        found = cast("list[bytes | None]", self.connection.mget([keys.caller(job_id) for job_id in job_ids]))
-        index = first_overtaken([(other or b"").decode() for other in found], caller)
-        return None if index is None else job_ids[index]
+            return []
+        found = cast("list[bytes | None]", self.connection.mget([keys.caller(job_id.decode()) for job_id in waiting]))
+        return [(caller or b"").decode() for caller in found]
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued, being picked up, or running (then at its next step boundary).

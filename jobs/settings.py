@@ -14,6 +14,7 @@ class QueueSettings(BaseSettings):
     catalog: str | None = Field(None, description="TOML file of models; without one, the catalog that ships")
     lora_dir: str | None = Field(None, description="folder of .safetensors adapters for loras; none: there are none")
     queue_limit: int = Field(256, ge=1, description="jobs that may wait; the next one is answered 429")
+    caller_share: float = Field(0.95, gt=0, le=1, description="share of a limit that one caller alone can take up")
     job_deadline_s: int = Field(300, ge=1, description="a job that runs longer fails with deadline_exceeded")
     max_attempts: int = Field(5, ge=2, description="tries of a job whose worker died, the first included")
     input_ttl_s: int = Field(86_400, ge=1, description="lifetime of uploads that no worker has settled")

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+MAX_LOG_BYTES = 64 * 2**20
 
 
 class Process:
@@ -63,6 +65,16 @@ class Process:
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with status {code}"
+
+    def bound_log(self) -> None:
+        """Copy a log that has become large to ``*.previous.log`` and go on at its beginning.
+
+        The child appends, so it need not know. Lines that it writes between the two steps are lost.
+        """
+        with suppress(OSError):  # a full disk must not stop the launcher
+            if self.log.stat().st_size > MAX_LOG_BYTES:
+                shutil.copyfile(self.log, self.log.with_suffix(".previous.log"))
+                os.truncate(self.log, 0)
 
     def send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

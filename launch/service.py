@@ -56,6 +56,7 @@ class Service(ABC):
             if time.monotonic() >= self._restart_at:
                 self.start()
             return None
+        self._process.bound_log()
         return None if self._process.alive else self._note_death(self._process)
 
     def _note_death(self, process: Process) -> str:

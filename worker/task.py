@@ -150,7 +150,7 @@ class Task:
         """What the PNG says of itself; the timings end with the PNG's own encoding."""
         seed = self.seeds[index]
         effective = mask.model_dump(exclude={"scale", "snapped"})  # of the upload: the API alone knows them
-        described = {"job": self.job_id, "model": self.parameters.model, "seed": seed, "mask": effective}
+        described = {"model": self.parameters.model, "seed": seed, "mask": effective}
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
         return json.dumps({**described, **given_up, "timings": timings})
 

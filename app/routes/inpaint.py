@@ -7,6 +7,7 @@ import anyio
 from fastapi import APIRouter, Depends, Form, Header, Request, Response
 
 from app.answers import image_response, job_response, location, still_running_response
+from app.callers import Caller
 from app.examples import JOB, QUEUED, json_example, problems
 from app.forms import FormRoute
 from app.negotiation import JSON, PNG, media_types_of, wait_of
@@ -24,6 +25,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     202: {"description": "Accepted; `Location` is the job's address.", "content": json_example(QUEUED)},
     **problems(
+        "malformed_request",
+        "unsupported_media_type",
+        "request_timeout",
         "invalid_field",
         "unknown_field",
         "unknown_model",
@@ -43,6 +47,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "store_full",
         "decoders_busy",
         "store_unavailable",
+        "spool_full",
+        "too_many_uploads",
+        "too_many_connections",
+        "stopping",
         "still_running",
     ),
 }
@@ -50,14 +58,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="A repeated call with the same key answers with the first job."),
-]
-ApiKey = Annotated[
-    str | None,
-    Header(
-        alias="X-API-Key",
-        max_length=1000,
-        description="Whose job it is: callers take turns in the queue. It is not checked against anything.",
-    ),
 ]
 Prefer = Annotated[
     list[str] | None, Header(description="`wait=30` holds the call until the job has ended, for up to 30 s.")
@@ -94,9 +94,9 @@ async def inpaint(
     *,
     request: Request,
     service: ServiceDep,
+    caller: Caller,
     form: Annotated[InpaintForm, Form(media_type="multipart/form-data")],
     idempotency_key: IdempotencyKey = None,
-    api_key: ApiKey = None,
     prefer: Prefer = None,
     accept: Accept = None,
 ) -> Response:
@@ -107,7 +107,9 @@ async def inpaint(
     wait_s = longest_s if asked_s is None and JSON not in media_types else asked_s
     if form.on_disconnect == "cancel" and wait_s is None:
         raise InvalidField("on_disconnect=cancel is for calls that wait: send it with Prefer: wait=30, or not at all.")
-    submitted = await submit(service, form, idempotency_key, api_key)
+    submitted = await submit(service, form, caller, idempotency_key)
+    await request.close()
+    request.state.body.release()  # before the call waits
     request.state.job_id = submitted.job_id
     if submitted.replayed:
         service.metrics.replayed.inc()

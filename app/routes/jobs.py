@@ -1,17 +1,17 @@
 """``/v1/jobs/{job_id}``: look at a job, follow it, fetch its images, cancel it."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.answers import image_response, job_response, location
 from app.examples import JOB, QUEUED, json_example, problems
+from app.ownership import OwnedJob
 from app.service import ServiceDep
-from app.view import JobView, view_job
+from app.view import JobView, view_job, view_of
 from app.waiting import watch
-from jobs.errors import JobError
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], responses=problems("invalid_field"))
 
@@ -19,9 +19,9 @@ JSON_JOB: dict[int | str, dict[str, Any]] = {200: {"description": "The job.", "c
 
 
 @router.get("", summary="Look at a job", responses=JSON_JOB | problems("job_not_found", "store_unavailable"))
-def job(job_id: str, service: ServiceDep) -> JobView:
+def job(job: OwnedJob, service: ServiceDep) -> JobView:
     """Status, queue position, progress, seeds, mask report, images, timings, and why it failed if it did."""
-    return view_job(service.queue, job_id)
+    return view_of(service.queue, job)
 
 
 @router.delete(
@@ -34,16 +34,12 @@ def job(job_id: str, service: ServiceDep) -> JobView:
         **problems("job_not_found", "job_already_finished", "store_unavailable"),
     },
 )
-def cancel(job_id: str, service: ServiceDep) -> Response:
+def cancel(job: OwnedJob, service: ServiceDep) -> Response:
     """Cancel a job that waits or runs. Canceling twice is fine."""
-    try:
-        service.queue.cancel(job_id)
-    except JobError as error:
-        service.metrics.canceled.labels(error.code).inc()
-        raise
-    view = view_job(service.queue, job_id)
+    service.queue.cancel(job.id)
+    view = view_job(service.queue, job.id)
     service.metrics.canceled.labels("ok").inc()
-    return job_response(view, 200 if view.status.ended else 202, {"Location": location(job_id)})
+    return job_response(view, 200 if view.status.ended else 202, {"Location": location(job.id)})
 
 
 @router.get(
@@ -71,15 +67,9 @@ def cancel(job_id: str, service: ServiceDep) -> Response:
         ),
     },
 )
-def image(job_id: str, index: int, request: Request, service: ServiceDep) -> Response:
+def image(job: OwnedJob, index: int, request: Request, service: ServiceDep) -> Response:
     """Image ``index`` of a job that succeeded. A failed job answers with its problem."""
-    return image_response(service, request, view_job(service.queue, job_id), index)
-
-
-def existing_job(job_id: str, service: ServiceDep) -> str:
-    """Raise JobNotFound while the answer can still be a problem; a stream that has begun cannot."""
-    service.queue.job(job_id)
-    return job_id
+    return image_response(service, request, view_of(service.queue, job), index)
 
 
 @router.get(
@@ -88,7 +78,7 @@ def existing_job(job_id: str, service: ServiceDep) -> str:
     response_class=EventSourceResponse,
     responses=problems("job_not_found", "store_unavailable"),
 )
-async def events(job_id: Annotated[str, Depends(existing_job)], service: ServiceDep) -> AsyncIterator[ServerSentEvent]:
+async def events(job: OwnedJob, service: ServiceDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: ``progress`` with the job at every change, then ``end`` with the job as it ended."""
-    async for seen in watch(service, job_id):
+    async for seen in watch(service, job.id):
         yield ServerSentEvent(event="end" if seen.view.status.ended else "progress", raw_data=seen.text)

@@ -11,7 +11,7 @@ from app.service import ServiceDep
 from jobs.catalog import ModelEntry
 from jobs.errors import InvalidLora, LoraMismatch
 from jobs.lora_layers import Width
-from jobs.loras import LoraFile, describe
+from jobs.loras import LoraFile, LoraFolder
 from jobs.schema import Record
 
 router = APIRouter(prefix="/v1/loras", tags=["catalog"])
@@ -35,12 +35,18 @@ def loras(service: ServiceDep) -> LorasView:
     """The adapters in `INFILL_LORA_DIR`, as their headers describe them."""
     models = service.catalog.models
     widths = {name: service.queue.store.widths(entry.source) for name, entry in models.items()}
-    return LorasView(loras=[_view(path, models, widths) for path in service.loras.paths().values()])
+    folder = service.loras
+    return LorasView(loras=[_view(folder, path, models, widths) for path in folder.paths().values()])
 
 
-def _view(path: Path, models: Mapping[str, ModelEntry], widths: Mapping[str, Mapping[str, Width] | None]) -> LoraView:
+def _view(
+    folder: LoraFolder,
+    path: Path,
+    models: Mapping[str, ModelEntry],
+    widths: Mapping[str, Mapping[str, Width] | None],
+) -> LoraView:
     try:
-        file = describe(path)
+        file = folder.describe(path)
     except InvalidLora as error:
         return LoraView(name=path.stem, families=[], models=[], rank=None, size_bytes=0, problem=str(error))
     return LoraView(

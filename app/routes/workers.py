@@ -1,16 +1,29 @@
 """``/v1/workers``: who is alive."""
 
+from datetime import datetime
+
 from fastapi import APIRouter
 from pydantic import Field
 
 from app.examples import problems
 from app.service import ServiceDep
+from jobs.pace import WorkerPace
 from jobs.schema import Record, WorkerPresence
 
 router = APIRouter(prefix="/v1/workers", tags=["operation"])
 
 
-class WorkerView(WorkerPresence):
+class WorkerView(Record):
+    """A living worker as anybody may see it: without its jobs' ids, each of which is the key to its job."""
+
+    name: str
+    models: list[str] = Field(description="Models it serves: those of its catalog.")
+    loaded: list[str] = Field(description="Those that lie on its device now; the others are loaded on first use.")
+    seats: int
+    jobs: int = Field(description="How many jobs it runs.")
+    device: str
+    device_memory_bytes: int
+    last_beat_at: datetime
     clock_ahead_s: float | None = Field(
         description="By how much its machine's clock is ahead of Redis'; null: a worker of an older version."
     )
@@ -22,15 +35,12 @@ class WorkersView(Record):
 
 @router.get("", summary="List the living workers", responses=problems("store_unavailable"))
 def workers(service: ServiceDep) -> WorkersView:
-    """Each worker whose lease has not lapsed: its models, seats, jobs, device memory, last beat and clock."""
+    """Each worker whose lease has not lapsed: its models, seats, number of jobs, device memory, last beat and clock."""
     present = service.queue.store.workers()
     paces = service.queue.store.paces([worker.name for worker in present])
-    return WorkersView(
-        workers=[
-            WorkerView(
-                **dict(worker),
-                clock_ahead_s=paces[worker.name].clock_ahead_s if worker.name in paces else None,
-            )
-            for worker in present
-        ]
-    )
+    return WorkersView(workers=[_view(worker, paces.get(worker.name)) for worker in present])
+
+
+def _view(presence: WorkerPresence, pace: WorkerPace | None) -> WorkerView:
+    shown = presence.model_dump(include=set(WorkerView.model_fields))
+    return WorkerView(**shown | {"jobs": len(presence.jobs), "clock_ahead_s": pace.clock_ahead_s if pace else None})

@@ -39,7 +39,8 @@ async def test_the_job_carries_parameters_and_no_pixels(
     assert parameters_of(job).prompt == "a red ball"
     assert job.description == "inpaint"
     assert {"prompt", "seed", "scheduler"} <= set(job.kwargs)
-    stored = {*inputs_of(job_id), keys.work(job_id), keys.RESERVED, f"rq:job:{job_id}", "rq:queue:inpaint"}
+    rq_keys = {f"rq:job:{job_id}", "rq:queue:inpaint"}
+    stored = {*inputs_of(job_id), keys.caller(job_id), keys.work(job_id), keys.RESERVED, *rq_keys}
     assert our_keys(connection) == stored
 
 

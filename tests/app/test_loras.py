@@ -1,6 +1,8 @@
 """``loras`` and ``GET /v1/loras``: what is taken, what is refused, and that nothing of it needs the weights."""
 
 import json
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,39 @@ async def test_a_repeated_request_is_answered_though_its_adapter_has_gone(
     (Path(str(settings.lora_dir)) / "watercolour.safetensors").unlink()
     again = await submit(client, headers, loras=asked({"name": "watercolour"}))
     assert again.json()["id"] == first.json()["id"]
+
+
+async def test_no_single_file_takes_the_list_down_and_bad_ones_cost_nothing_again(
+    settings: ApiSettings, tmp_path: Path
+) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside.safetensors"
+    write(outside, pair(f"unet.{LAYER}", 64, 64))
+    (tmp_path / "linked.safetensors").symlink_to(outside)
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "a-folder.safetensors").mkdir()
+    os.mkfifo(tmp_path / "a-pipe.safetensors")
+    nested = b'{"__metadata__":{"lora_adapter_metadata":"' + b"[" * 100_000 + b'"}}'
+    (tmp_path / "nested.safetensors").write_bytes(len(nested).to_bytes(8, "little") + nested)
+    huge = b"{" + b" " * 20_000_000 + b"}"
+    for k in range(5):
+        (tmp_path / f"huge-{k}.safetensors").write_bytes(len(huge).to_bytes(8, "little") + huge + b"x" * 8)
+    async with serve(settings) as client:
+        spent = []
+        for _ in range(2):
+            began = time.process_time()
+            answer = await client.get("/v1/loras")
+            spent.append(time.process_time() - began)
+    assert answer.status_code == 200
+    shown = {lora["name"]: lora["problem"] for lora in answer.json()["loras"]}
+    assert shown.keys() == {
+        "broken",
+        "ink",
+        "linked",
+        "nested",
+        "poster",
+        "watercolour",
+        *(f"huge-{k}" for k in range(5)),
+    }
+    assert "a link that leads out of the folder" in shown["linked"]
+    assert shown["watercolour"] is None and all(shown[name] for name in ("broken", "nested", "huge-0"))
+    assert spent[1] < 0.5

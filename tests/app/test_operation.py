@@ -65,10 +65,10 @@ async def test_jobs_are_taken_while_no_worker_lives(client: httpx.AsyncClient) -
 async def test_a_worker_is_listed_until_its_lease_lapses(
     client: httpx.AsyncClient, settler: Settler, connection: Redis
 ) -> None:
-    settler.queue.store.announce(WORKER, lease_s=10)
-    assert (await client.get("/v1/workers")).json() == {
-        "workers": [WORKER.model_dump(mode="json") | {"clock_ahead_s": None}]
-    }
+    settler.queue.store.announce(WORKER.model_copy(update={"jobs": ["a" * 32, "b" * 32]}), lease_s=10)
+    listed = (await client.get("/v1/workers")).json()
+    shown = WORKER.model_dump(mode="json") | {"jobs": 2, "clock_ahead_s": None}
+    assert listed == {"workers": [shown]}, "how many, not which"
     connection.delete("infill:worker:w1")
     assert (await client.get("/v1/workers")).json() == {"workers": []}
     assert_problem(await client.get("/readyz"), 503, "no_worker")

@@ -30,7 +30,7 @@ class Fleet(Stack):
         """Start workers until ``count`` of them live and have announced themselves."""
         self.start(count)
         deadline = time.monotonic() + 120
-        while not set(self.named) <= set(self.at_work()):
+        while not set(self.named) <= set(self.jobs_at_work()):
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)
 
@@ -43,17 +43,11 @@ class Fleet(Stack):
             name = f"w{len(self.workers)}"
             self.named[name] = self.start_worker(INFILL_WORKER_NAME=name)
 
-    def at_work(self) -> dict[str, list[str]]:
-        """Names of the living workers and the jobs each one says it has."""
-        with self.client() as client:
-            answer = client.get("/v1/workers")
-        return {worker["name"]: worker["jobs"] for worker in answer.json()["workers"]} if answer.is_success else {}
-
     def holder_of(self, job_id: str, timeout_s: float = 60) -> str:
         """The worker that has a job; its word is at most a heartbeat old."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            for name, jobs in self.at_work().items():
+            for name, jobs in self.jobs_at_work().items():
                 if job_id in jobs and name in self.named:
                     return name
             time.sleep(0.05)

@@ -75,7 +75,6 @@ class Soak:
 
     def _job(self, client: httpx.Client, index: int) -> None:
         headers = {"Idempotency-Key": f"k{index}"} if index % 3 == 0 else {}
-        headers |= {"X-API-Key": f"c{index % 4}"} if index % 2 == 0 else {}
         if index % 10 == 1:
             self._cancel_one(client, headers, when_it_runs=index % 20 == 1)
             return

@@ -1,5 +1,6 @@
 """The real service for tests: ``python -m app`` and ``python -m worker`` as processes, on a Redis given to it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from redis import Redis
+from redis.exceptions import RedisError
 
+from jobs import keys
 from tests.redis_server import free_port
 from tests.tethered import tethered
 
@@ -117,6 +121,16 @@ class Stack:
                     return
                 time.sleep(0.1)
         raise RuntimeError(f"not {count} workers:\n" + self.logs())
+
+    def jobs_at_work(self) -> dict[str, list[str]]:
+        """Names of the living workers and the ids of the jobs each one has, from Redis; empty while that is away."""
+        try:
+            with Redis.from_url(self.env["INFILL_REDIS_URL"]) as connection:
+                names = [name.decode() for name in connection.smembers(keys.WORKERS)]
+                found = connection.mget([keys.presence(name) for name in names]) if names else []
+        except RedisError:
+            return {}
+        return {presence["name"]: presence["jobs"] for presence in map(json.loads, filter(None, found))}
 
     def logs(self) -> str:
         return "\n".join(f"--- {file.name}\n{file.read_text()[-3000:]}" for file in sorted(self.folder.glob("*.log")))

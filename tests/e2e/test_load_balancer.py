@@ -166,6 +166,14 @@ def test_what_is_too_large_is_a_problem_whoever_refuses_it(nginx: Nginx) -> None
     assert problem["request_id"] == response.headers["x-request-id"]
 
 
+def test_calls_beyond_the_rate_are_refused_by_nginx(client: httpx.Client) -> None:
+    answers = [client.get("/healthz") for _ in range(600)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(429, "too_many_requests")}
+    assert refused[0].headers["content-type"] == "application/problem+json" and refused[0].headers["retry-after"] == "1"
+    time.sleep(5)  # the later tests' calls
+
+
 def test_metrics_are_not_for_callers(client: httpx.Client) -> None:
     assert client.get("/metrics").status_code == 403
 
@@ -217,16 +225,16 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
         stack.wait_until_up()
 
 
-def test_a_caller_who_leaves_nginx_leaves_the_api_too(nginx: Nginx, client: httpx.Client) -> None:
+def test_a_caller_who_leaves_nginx_leaves_the_api_too(stack: Stack, nginx: Nginx, client: httpx.Client) -> None:
     """Its job is canceled where it asked for that, though nginx' own connection to the API is another one."""
-    before = at_work(client)
+    before = at_work(stack)
     files = {"image": ("photo.png", PHOTO.read_bytes()), "mask": ("mask.png", MASK.read_bytes())}
     data = {name: str(value) for name, value in LONG.items()} | {"on_disconnect": "cancel"}
     request = client.build_request("POST", "/v1/inpaint", files=files, data=data, headers={"Prefer": "wait=60"})
     caller = http.client.HTTPConnection(nginx.url.removeprefix("http://"))
     caller.request("POST", "/v1/inpaint", request.read(), dict(request.headers))
     deadline = time.monotonic() + 30
-    while not (begun := at_work(client) - before):
+    while not (begun := at_work(stack) - before):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     caller.close()
@@ -234,8 +242,8 @@ def test_a_caller_who_leaves_nginx_leaves_the_api_too(nginx: Nginx, client: http
     assert wait_for(client, job_id, timeout_s=20)["status"] == "canceled"
 
 
-def at_work(client: httpx.Client) -> set[str]:
-    return {job_id for worker in client.get("/v1/workers").json()["workers"] for job_id in worker["jobs"]}
+def at_work(stack: Stack) -> set[str]:
+    return {job_id for jobs in stack.jobs_at_work().values() for job_id in jobs}
 
 
 def test_a_rolling_restart_of_all_workers_under_load_fails_no_request(

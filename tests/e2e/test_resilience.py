@@ -44,7 +44,7 @@ def test_jobs_of_a_killed_worker_are_run_again_elsewhere(fleet: Fleet, client: h
     fleet.hire(2)
     job_ids = [submit(client, seed=seed, **LONG).json()["id"] for seed in range(3)]
     victim = fleet.holder_of(job_ids[0])
-    lost = [job_id for job_id in fleet.at_work()[victim] if job_id in job_ids]
+    lost = [job_id for job_id in fleet.jobs_at_work()[victim] if job_id in job_ids]
     fleet.kill(victim)
     killed_at = time.monotonic()
     for job_id in lost:
@@ -154,7 +154,7 @@ def test_a_job_that_ran_out_of_attempts_ends_as_every_other_one(tmp_path: Path) 
         fleet.wait_until_up()
         fleet.hire(2)
         with fleet.client() as client:
-            key = {"Idempotency-Key": "k", "X-API-Key": "a"}
+            key = {"Idempotency-Key": "k"}
             job_id = submit(client, key, num_inference_steps=200, crop="off").json()["id"]
             waiting = threads.submit(submit, client, key | {"Prefer": "wait=200"}, num_inference_steps=200, crop="off")
             fleet.kill(fleet.holder_of(job_id))

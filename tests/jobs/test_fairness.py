@@ -1,10 +1,11 @@
 from collections.abc import Sequence
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from jobs.fairness import first_overtaken
+from jobs.fairness import first_overtaken, may_take
 from tests.jobs.test_queue import MASK, PARAMETERS, queue_with
 
 
@@ -55,3 +56,22 @@ def test_callers_without_a_key_take_turns_with_the_others_as_one(connection: Red
     assert connection.lrange(queue.rq.key, 0, -1) == [
         job_id.encode() for job_id in (anonymous[0], known, *anonymous[1:])
     ]
+
+
+@given(holders=st.integers(1, 40), limit=st.integers(1, 300), share=st.floats(0.05, 0.99), order=st.randoms())
+def test_each_of_many_who_take_all_they_can_leaves_its_part_to_a_newcomer(
+    holders: int, limit: int, share: float, order: Random
+) -> None:
+    held = [0] * holders
+    while takers := [k for k in range(holders) if sum(held) < limit and may_take(held[k], sum(held), limit, share)]:
+        held[order.choice(takers)] += 1
+    assert limit - sum(held) >= limit * (1 - share) ** holders - 1 / share - 1
+    assert max(held) <= share * limit + 1
+
+
+def test_alone_a_caller_gets_its_share_and_with_a_share_of_1_everything() -> None:
+    for share, most in ((0.5, 50), (0.9, 90), (1.0, 100)):
+        own = 0
+        while may_take(own, own, 100, share):
+            own += 1
+        assert own == most

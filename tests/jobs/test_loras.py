@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +284,49 @@ def test_the_header_alone_is_read(tmp_path: Path) -> None:
         file.truncate(8 + len(header) + 2**30)
     with pytest.raises(InvalidLora, match="not fully covered"):
         LoraFolder(str(tmp_path)).file("huge")
+
+
+def test_a_link_is_followed_inside_the_folder_and_refused_out_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    write(tmp_path / "outside.safetensors", SD["diffusers"])
+    write(folder / "inside.safetensors", SD["diffusers"])
+    (folder / "out.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    (folder / "in.safetensors").symlink_to(folder / "inside.safetensors")
+    assert LoraFolder(str(folder)).file("in").rank == 4
+    with pytest.raises(InvalidLora, match="'out' cannot be used: it is a link that leads out"):
+        LoraFolder(str(folder)).file("out")
+
+
+def test_a_folder_that_is_a_link_itself_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    write(tmp_path / "real" / "a.safetensors", SD["diffusers"])
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert LoraFolder(str(tmp_path / "link")).file("a").rank == 4
+
+
+@pytest.mark.parametrize("kind", ["a header of 90 MB", "30,000 tensors"])
+def test_a_file_that_takes_long_to_read_is_refused_and_costs_nothing_the_next_time(tmp_path: Path, kind: str) -> None:
+    header = {f"unet.{k}.lora_A.weight": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for k in range(30_000)}
+    raw = json.dumps(header).encode() if kind == "30,000 tensors" else b"{" + b" " * 90_000_000 + b"}"
+    with (tmp_path / "odd.safetensors").open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(100_000_000)
+    folder = LoraFolder(str(tmp_path))
+    spent = []
+    for _ in range(2):
+        began = time.process_time()
+        with pytest.raises(InvalidLora, match=r"'odd' cannot be used: its .* that are allowed|bytes of weights"):
+            folder.file("odd")
+        spent.append(time.process_time() - began)
+    assert spent[0] < 2 and spent[1] < 0.05
+
+
+def test_a_bad_file_is_read_again_once_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"nothing")
+    folder = LoraFolder(str(tmp_path))
+    with pytest.raises(InvalidLora):
+        folder.file("a")
+    write(file, SD["diffusers"])
+    assert folder.file("a").rank == 4

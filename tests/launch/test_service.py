@@ -47,3 +47,16 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         time.sleep(0.02)
     process.end(0.2)
     assert process.ending == "was killed by SIGKILL"
+
+
+def test_a_log_that_grows_large_is_put_aside_and_its_process_goes_on_at_the_start(tmp_path: Path) -> None:
+    code = "import time; print('x' * 65 * 2**20, flush=True); time.sleep(1); print('on', flush=True)"
+    process = Process([sys.executable, "-c", code], {}, tmp_path / "api.log")
+    while process.log.stat().st_size <= 65 * 2**20:
+        time.sleep(0.02)
+    process.bound_log()
+    assert (tmp_path / "api.previous.log").stat().st_size == 65 * 2**20 + 1
+    assert process.wait(10)
+    assert process.log.read_text() == "on\n"
+    process.bound_log()
+    assert process.log.read_text() == "on\n", "a small one stays"

@@ -31,6 +31,8 @@ REQUEST: dict[str, Any] = {
     "masked_content": "original",
 }
 
+JOB_ID = "6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d"
+
 MASK = np.zeros((48, 64), np.uint8)
 MASK[20:40, 10:40] = 255
 
@@ -43,7 +45,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def repaint(photo: bytes, mask: np.ndarray = MASK, **fields: Any) -> tuple[JobReport, list[bytes]]:
     """The report and the PNGs of a job."""
-    task = Task("id", InpaintParameters.model_validate(REQUEST | fields), ENTRY, Stopwatch(0.0))
+    task = Task(JOB_ID, InpaintParameters.model_validate(REQUEST | fields), ENTRY, Stopwatch(0.0))
     canvas = task.open(photo, png(mask))
     noise = np.random.default_rng(0).integers(0, 256, (task.parameters.n, *canvas.image.shape), np.uint8)
     return task.close(noise), task.images

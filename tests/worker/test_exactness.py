@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.png_files import chunks_of, png_of
 from tests.worker.photos import saved
-from tests.worker.repainting import MASK, png, repaint
+from tests.worker.repainting import JOB_ID, MASK, png, repaint
 from worker import masks
 
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -80,6 +80,15 @@ def test_each_image_of_a_request_names_its_own_seed() -> None:
             named.append(json.loads(image.info["infill"])["seed"])
     assert named == report.seeds == [7, 8, 9]
     assert len({pixels_of(data).tobytes() for data in images}) == 3
+
+
+def test_a_result_does_not_hold_its_jobs_id() -> None:
+    """It is the key to the job, and pictures are passed on."""
+    _, (data,) = repaint(png(np.zeros((48, 64, 3), np.uint8)))
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.info["infill"] and JOB_ID not in str(image.info)
+    assert JOB_ID.encode() not in data
 
 
 GREY = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
