@@ -8,7 +8,7 @@ import re
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,10 @@ def submitted(api: ApiProcess) -> float:
 
 
 def spooled_files(api: ApiProcess) -> list[str]:
-    links = [os.readlink(entry) for entry in Path(f"/proc/{api.process.pid}/fd").iterdir()]  # noqa: PTH115
+    links = []
+    for entry in Path(f"/proc/{api.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(entry))  # noqa: PTH115
     return [link for link in links if link.endswith("(deleted)") and not link.startswith("/memfd:")]  # the decoders'
 
 
