@@ -99,7 +99,16 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it has not ended. Its socket closes a moment before it can be waited for."""
+        if self._process.poll() is not None:
+            return False
+        try:
+            self._connection.settimeout(None)
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def wait_until_ready(self, within_s: float) -> None:
         """Raises ChildCrashed."""

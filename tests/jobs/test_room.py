@@ -110,11 +110,11 @@ def test_a_repeated_key_reserves_once_and_a_refused_job_reserves_nothing(connect
 
 def test_what_an_empty_redis_has_no_room_for_is_too_large(connection: Redis) -> None:
     queue = queue_with(connection)
-    connection.config_set("maxmemory", 100 * MB)
+    connection.config_set("maxmemory", 1000 * MB)
     with pytest.raises(TooLarge, match="Lower n or send a smaller picture"):
-        submit(queue, 80 * MB)
+        submit(queue, 800 * MB)
     assert connection.dbsize() == 0
-    assert submit(queue, 70 * MB)
+    assert submit(queue, 700 * MB)
 
 
 def test_a_redis_without_limit_has_room_for_anything(connection: Redis) -> None:
