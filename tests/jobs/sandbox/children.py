@@ -37,9 +37,9 @@ def signed(folder: Path) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process has ended; one that nobody has waited for has no command line."""
+    """Whether the process has ended, its files closed; one that nobody has waited for is a zombie."""
     try:
-        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
