@@ -71,13 +71,14 @@ def settle_mask(
         turned = orientation in SIDEWAYS and image.format != "TIFF"  # which Pillow turns itself
         _check_size(image.size[::-1] if turned else image.size, image_size)
         settled = mode == "white" and scale == "full" and orientation == 1 and _is_settled(image)
+        lossy = _is_lossy(image, data)
         values = _values(image, data, mode)
         mask = np.asarray(samples.upright(Image.fromarray(values.levels(scale)), image, orientation))
     if scale == "full":
         _check_range(values, mode)
     if mode in ("black", "alpha"):  # alpha: transparent is repainted
         mask = 255 - mask
-    mask, snapped = mask_values.snap(mask)
+    mask, snapped = mask_values.snap(mask, lossy)
     report = _report(mask, mode, scale, snapped)
     png = data if settled and not snapped else _encode(mask)
     return SettledMask(png, report, leaves_known=not mask_values.hides_everything(mask))
@@ -111,6 +112,11 @@ def _check_range(found: Values, mode: MaskMode) -> None:
 def _is_settled(image: Image.Image) -> bool:
     """Whether the file, if it is upright and read as white = repaint, is what the worker takes already."""
     return image.format == "PNG" and image.mode == "L" and not image.has_transparency_data
+
+
+def _is_lossy(image: Image.Image, data: bytes) -> bool:
+    """Whether the values next to an edge are not those that were saved."""
+    return image.format in ("JPEG", "MPO") or (image.format == "WEBP" and b"VP8L" not in data)
 
 
 def _check_size(mask_size: Size, image_size: Size) -> None:

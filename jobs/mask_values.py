@@ -2,7 +2,8 @@
 
 Values are 0 to 255; 255 is repainted, 0 stays.
 
-- Values within ``NOISE`` levels of either end are what lossy formats leave of black and white: they are read as such.
+- Values within ``NOISE`` levels of either end are read as black and white. In a lossy file, whose edges ring further,
+  the ends are ``LOSSY_NOISE`` levels wide and the values between them stretched, so that a ramp has no step.
 - The paste is linear: a pixel of value g is ``g / 255`` painted picture over the original.
 - The network has to be shown something definite, so its ramp is steeper: up to ``KNOWN`` a pixel is surroundings, from
   ``HIDDEN`` on it is hole, between them in proportion. No pixel of full value is held to the original, none of value 0
@@ -16,18 +17,26 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint8]
 
 NOISE = 8
+LOSSY_NOISE = 32
 KNOWN = 64
 HIDDEN = 128
 
 _LEVELS = np.arange(256)
 _SNAPPED = np.select([_LEVELS <= NOISE, _LEVELS >= 255 - NOISE], [0, 255], _LEVELS).astype(np.uint8)
+_STRETCHED = ((_LEVELS - LOSSY_NOISE) * 255 / (255 - 2 * LOSSY_NOISE)).round().clip(0, 255).astype(np.uint8)
 _RAMP = ((_LEVELS - KNOWN) * 255 / (HIDDEN - KNOWN)).round().clip(0, 255).astype(np.uint8)
 
 
-def snap(mask: Mask) -> tuple[Mask, int]:
-    """The mask without compression noise, and how many pixels that changed."""
-    snapped: Mask = np.asarray(cv2.LUT(mask, _SNAPPED), np.uint8)
-    changed = cv2.countNonZero(cv2.inRange(mask, 1, NOISE)) + cv2.countNonZero(cv2.inRange(mask, 255 - NOISE, 254))
+def snap(mask: Mask, lossy: bool = False) -> tuple[Mask, int]:
+    """The mask without compression noise, and how many pixels are read as black or white that are not quite.
+
+    ``lossy``: whether the file's format leaves more noise, as JPEG does.
+    """
+    noise = LOSSY_NOISE if lossy else NOISE
+    snapped: Mask = np.asarray(cv2.LUT(mask, _STRETCHED if lossy else _SNAPPED), np.uint8)
+    changed = cv2.countNonZero(cv2.inRange(mask, 1, noise)) + cv2.countNonZero(cv2.inRange(mask, 255 - noise, 254))
+    if lossy:
+        return snapped, changed
     return (snapped if changed else mask), changed
 
 

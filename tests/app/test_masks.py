@@ -265,3 +265,18 @@ def test_a_full_mask_leaves_nothing_known() -> None:
     assert settle(box_mask()).leaves_known
     assert not settle(Image.new("L", SIZE, 255)).leaves_known
     assert not settle(Image.new("L", SIZE, 0), "black").leaves_known
+
+
+@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 75), ("JPEG", 90), ("WEBP", 75)])
+def test_a_lossy_files_ringing_leaves_no_hole_in_the_core_and_no_veil_on_the_ground(kind: str, quality: int) -> None:
+    mask = pixels(settle(encoded(Image.fromarray(HOLE), kind, quality=quality)))
+    assert np.count_nonzero((mask != HOLE)[12:32, 14:34]) == 0  # two pixels within the edge
+    outside = mask.copy()
+    outside[8:36, 10:38] = 0
+    assert not outside.any()
+
+
+def test_a_lossless_webp_keeps_its_values() -> None:
+    ramp = np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))
+    mask = pixels(settle(encoded(Image.fromarray(ramp), "WEBP", lossless=True)))
+    np.testing.assert_array_equal(mask, snap(ramp)[0])

@@ -48,3 +48,12 @@ def test_a_mask_hides_everything_where_no_pixel_is_even_partly_known(lowest: int
 def test_coverage_counts_grey_in_part() -> None:
     assert mask_values.coverage(np.array([[0, 0, 255, 255]], np.uint8)) == 0.5
     assert mask_values.coverage(np.full((3, 5), 51, np.uint8)) == 0.2
+
+
+def test_the_ends_of_a_lossy_file_are_wider_and_its_ramp_has_no_step() -> None:
+    values, changed = mask_values.snap(LEVELS, lossy=True)
+    levels = values[0].astype(int)
+    wide = mask_values.LOSSY_NOISE
+    assert set(levels[: wide + 1]) == {0} and set(levels[-wide - 1 :]) == {255}
+    assert np.diff(levels).min() >= 0 and np.diff(levels).max() <= 2
+    assert abs(levels[127] - 127) <= 1 and changed == 2 * wide
