@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from jobs.schema import JobReport
 from tests.worker import tiny
-from tests.worker.painting import POCKET, Pixels, painted, pocket
+from tests.worker.painting import POCKET, Pixels, painted, pocket, run
 from tests.worker.test_modes import soft_canvas
 from tests.worker.test_parity import no_clock, parameters, run_alone
 from worker.families.base import Canvas
@@ -121,3 +122,12 @@ def test_the_fill_that_is_painted_on_is_soft_as_the_mask_is() -> None:
         soft = Canvas(image, np.where(mask, np.uint8(value), np.uint8(0))).filled
         mixed = image + (hard - image) * value / 255
         assert np.abs(soft - mixed).max() <= 0.51
+
+
+@pytest.mark.parametrize(("value", "feather", "soft"), [(160, 0, True), (255, 0, False), (255, 6, True)])
+def test_the_report_says_whether_the_effective_mask_is_soft(value: int, feather: int, soft: bool) -> None:
+    report = run(photo(), square(value), pocket(), POCKET, num_inference_steps=1, mask_feather=feather).outcome
+    assert isinstance(report, JobReport)
+    assert report.mask.soft is soft
+    if not feather:
+        assert report.mask.coverage == pytest.approx((56 / 128) ** 2 * value / 255, abs=1e-5)
