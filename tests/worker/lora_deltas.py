@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from jobs.loras import describe
 from tests.worker import tiny
+from tests.worker.loras import describe
 from worker import peft_layers
 from worker.state import Adapter
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from jobs.loras import LoraFile, LoraFolder
+
 RANK = 4
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "v_proj", "out_proj", "proj_in", "conv1")
 
@@ -70,3 +72,8 @@ def save_kohya(file: Path, layers: Matrices, alpha: float = RANK) -> Path:
         tensors[f"{flat}.alpha"] = torch.tensor(alpha)
     save_file(tensors, file)
     return file
+
+
+def describe(path: Path) -> LoraFile:
+    """What an adapter's file says of itself, in a folder of its own."""
+    return LoraFolder(str(path.parent)).describe(path)

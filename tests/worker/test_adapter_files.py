@@ -8,9 +8,9 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from jobs.errors import BadLora
-from jobs.loras import describe
 from tests.worker import loras, tiny
 from tests.worker.lora_requests import begin, choices, engine_of, finish, job, latents
+from tests.worker.loras import describe
 from tests.worker.test_parity import TOLERANCE, difference
 from worker import peft_layers
 from worker.families.latent_diffusion import LatentDiffusion

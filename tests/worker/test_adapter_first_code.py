@@ -13,9 +13,9 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import save_file
 
 from jobs.errors import BadLora
-from jobs.loras import describe
 from tests.worker.ldm import unet_tensors
 from tests.worker.lora_deltas import AB, ALPHAS, DOWN_UP, assert_adds, delta, loaded, matrices, pipeline_of, weights_of
+from tests.worker.loras import describe
 from tests.worker.published import narrow_converter, network_tensors
 from tests.worker.test_single_files import sd3
 

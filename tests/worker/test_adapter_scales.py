@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
-from jobs.loras import describe
 from tests.worker import loras, tiny
 from tests.worker.lora_deltas import AB, ALPHAS, DOWN_UP, added, assert_adds, delta, matrices, pipeline_of, weights_of
+from tests.worker.loras import describe
 from worker import peft_layers
 
 

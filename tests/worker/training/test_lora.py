@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.loras import describe
 from tests.worker import tiny
+from tests.worker.loras import describe
 from worker.training.lora import Layers, add_lora, lora_layers, lora_modules, save_lora
 
 RANK = 4

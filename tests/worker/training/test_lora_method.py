@@ -8,9 +8,10 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from jobs.loras import LoraFolder, describe
+from jobs.loras import LoraFolder
 from jobs.schema import LoraChoice
 from tests.worker import tiny
+from tests.worker.loras import describe
 from tests.worker.test_parity import asked, canvas, difference, no_clock, parameters
 from worker.adapters import Adapters
 from worker.engine import Engine
