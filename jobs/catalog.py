@@ -42,6 +42,7 @@ class ModelEntry(Record):
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
     prediction_type: Prediction = Field("auto", description='"auto": as the file is marked, or its configs say')
+    allow_pickle: bool = Field(False, description="weights may be pickles, which can run any code: trusted files only")
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps

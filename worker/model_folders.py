@@ -25,6 +25,9 @@ FAMILY_PREFIXES = {
 """How the class names in ``model_index.json`` begin -> family. The longest beginning is listed first."""
 
 
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+"""How files end that are read by unpickling."""
+
 LIBRARIES = ("diffusers", "transformers")
 VARIANT = re.compile(r".+\.(?P<variant>[^.]+?)(?:-\d{5}-of-\d{5})?\.safetensors")
 """Weights of a variant, such as ``model.fp16.safetensors``."""
@@ -53,6 +56,18 @@ def parts_of(folder: Path) -> dict[str, type[torch.nn.Module]]:
     named = {name: part for name, part in index.items() if isinstance(part, list) and part[0] in LIBRARIES}
     kinds = {name: getattr(importlib.import_module(part[0]), part[1]) for name, part in named.items()}
     return {name: kind for name, kind in kinds.items() if issubclass(kind, torch.nn.Module)}
+
+
+def check_weights(folder: Path, allow_pickle: bool) -> None:
+    """Raise BadModel where a part's weights are in pickles alone, which can run any code, and that is not allowed."""
+    for name in () if allow_pickle else parts_of(folder):
+        files = sorted((folder / name).glob("*"))
+        pickles = [file for file in files if file.suffix in PICKLES]
+        if pickles and not any(file.suffix == ".safetensors" for file in files):
+            raise BadModel(
+                f"{folder}: {name}/{pickles[0].name} is a pickle, and reading one can run any code. Convert it to "
+                "safetensors; or, if you trust it, say allow_pickle = true in the catalog."
+            )
 
 
 def read_part(folder: Path, name: str, kind: Any, dtype: torch.dtype) -> torch.nn.Module:

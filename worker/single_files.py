@@ -28,7 +28,7 @@ from safetensors import safe_open
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
 from jobs.schedulers import NOISE_LAWS, Family
-from worker.model_folders import check_folder, parts_of, read_part, reason_of
+from worker.model_folders import check_folder, check_weights, parts_of, read_part, reason_of
 from worker.prediction import changed_scheduler, is_mark, is_zero_snr, marked_prediction
 from worker.scaled_weights import without_scales
 from worker.unread_tensors import unread
@@ -82,6 +82,7 @@ def read_file(
         raise BadModel(f"{file} is a checkpoint of the kind {kind!r}; the catalog says family {entry.family!r}.")
     config = Path(entry.config).expanduser() if entry.config else _fetch_configs(file, kind, entry.family)
     check_folder(config, entry.family)
+    check_weights(config, entry.allow_pickle)
     if entry.family == "flux":
         _check_guidance(file, weights, config)
     with safe_open(file, framework="pt") as opened:

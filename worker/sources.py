@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
-from worker.model_folders import check_folder, lacks_weights, read_variants, reason_of
+from worker.model_folders import check_folder, check_weights, lacks_weights, read_variants, reason_of
 from worker.prediction import changed_scheduler
 from worker.single_files import read_file
 
@@ -31,6 +31,7 @@ def read_pipeline(
     else:
         folder = EMBEDDED if entry.source_kind == "embedded" else Path(entry.source).expanduser()
     check_folder(folder, entry.family)
+    check_weights(folder, entry.allow_pickle)
     parts = read_variants(folder, dtype, options) | changed_scheduler(folder, entry.prediction_type)
     return pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **options, **parts)
 

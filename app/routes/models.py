@@ -43,7 +43,7 @@ class ModelsView(Record):
     models: list[ModelView]
 
 
-OPERATORS_OWN = {"source", "revision", "config", "dtype", "prediction_type", "pinned"}
+OPERATORS_OWN = {"source", "revision", "config", "dtype", "prediction_type", "pinned", "allow_pickle"}
 
 
 @router.get("", summary="List the models", responses=problems("store_unavailable"))

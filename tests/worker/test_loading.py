@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import StableDiffusionXLInpaintPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from jobs.catalog import ModelEntry
@@ -284,3 +284,31 @@ def test_a_model_offloaded_layer_by_layer_paints_the_same(folder: Path, cache_in
 def test_offload_on_a_cpu_stops_the_start(offload: Any) -> None:
     with pytest.raises(BadModel, match=f"INFILL_OFFLOAD={offload} needs a GPU"):
         Loader(settings(offload=offload))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_pickles_are_refused_by_name_unless_they_are_allowed(
+    folder: Path, tmp_path: Path, part: str
+) -> None:
+    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+    (file,) = (pickled / part).glob("*.safetensors")
+    name = "pytorch_model.bin" if part == "text_encoder" else "diffusion_pytorch_model.bin"
+    torch.save(load_file(file), pickled / part / name)
+    assert load(pickled), "the other file is there, too"
+    file.unlink()
+    with pytest.raises(BadModel, match=rf"{part}/{name} is a pickle.*allow_pickle = true"):
+        load(pickled)
+    assert load(pickled, allow_pickle=True)
+
+
+def test_a_config_folder_of_a_single_file_is_held_to_the_same(folder: Path, tmp_path: Path, single_file: Path) -> None:
+    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+    (file,) = (pickled / "vae").glob("*.safetensors")
+    torch.save(load_file(file), pickled / "vae" / "diffusion_pytorch_model.bin")
+    file.unlink()
+    network = tmp_path / "network.safetensors"
+    kept = {name: tensor for name, tensor in load_file(single_file).items() if "first_stage_model" not in name}
+    save_file(kept, network)
+    with pytest.raises(BadModel, match=r"diffusion_pytorch_model\.bin is a pickle"):
+        load(network, config=str(pickled))
+    assert load(network, config=str(pickled), allow_pickle=True)
