@@ -81,6 +81,9 @@ class Attack:
         try:
             attack(self.url, toll.statuses)
             self._drain()
+            until = time.monotonic() + 120
+            while not (toll.jobs or toll.failures) and time.monotonic() < until:
+                time.sleep(0.05)  # an attack that was cut off at once has still to be survived
         finally:
             over.set()
             for watcher in watchers:
