@@ -38,11 +38,17 @@ COPY jobs jobs
 COPY worker worker
 RUN pip install --no-deps --force-reinstall . \
     && python -c "import worker.main"
-# Models from the hub are downloaded to here, once: make it a volume. HF_HUB_OFFLINE=1 keeps the worker from the network.
+# INFILL_COMPILE: torch writes C++, and Triton C, which is compiled at the worker's start.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev && rm -rf /var/lib/apt/lists/*
+# A volume for models from the hub, downloaded once, and for compiled code, which has to be loaded from there: /tmp may be
+# mounted noexec. HF_HUB_OFFLINE=1 keeps the worker from the network.
 RUN install -d -o infill -g infill /var/cache/infill
 USER infill
 WORKDIR /tmp
 ENV INFILL_METRICS_HOST=0.0.0.0 INFILL_METRICS_PORT=9100 HF_HOME=/var/cache/infill
+ENV TORCHINDUCTOR_CACHE_DIR=/var/cache/infill/inductor TRITON_CACHE_DIR=/var/cache/infill/triton
+# Freed memory of one shape serves another: pictures of many sizes do not fill the device with gaps.
+ENV PYTORCH_ALLOC_CONF=expandable_segments:True
 EXPOSE 9100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['INFILL_METRICS_PORT'] + '/metrics', timeout=4)"]

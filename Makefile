@@ -12,6 +12,7 @@ help:
 	@echo "make chaos   set up, ten seeded runs of random faults against the real service"
 	@echo "make attack  set up, hostile files and floods against the real service, and what each costs"
 	@echo "make fuzz    set up, 5,000 corrupted uploads"
+	@echo "make schemathesis  set up, thousands of calls made up from the OpenAPI description, and whether each answer is as described"
 	@echo "make soak    set up, 2,000 jobs, and nothing is left in Redis or has grown"
 	@echo "make mutants set up, wrong lines in a copy of the code, and whether the tests notice them"
 
@@ -35,6 +36,10 @@ attack: .venv/ready-dev
 
 fuzz: .venv/ready-dev
 	@.venv/bin/python -m tests.attack --fuzz 5000
+
+.PHONY: schemathesis
+schemathesis: .venv/ready-dev
+	@.venv/bin/python -m tests.description
 
 soak: .venv/ready-dev
 	@.venv/bin/python -m tests.e2e.soak --jobs 2000

@@ -1,20 +1,28 @@
 """Bodies as they arrive: at a bearable rate, in bounded time, and no more bytes at once than there is room for."""
 
 import asyncio
+import errno
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
+from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.callers import address_of
 from app.settings import ApiSettings
 from app.shares import Shares
-from jobs.errors import RequestTimeout, Stopping, TooManyUploads
+from jobs.errors import RequestTimeout, SpoolFull, Stopping, TooManyUploads
+
+logger = logging.getLogger("infill.api")
 
 STOP_S = 5.0
 """Time for the rest of a body once the process has been asked to stop."""
 RETRY_AFTER_S = 2
+SPOOL_RETRY_AFTER_S = 5
 
 
 class Bodies:
@@ -76,13 +84,17 @@ class Body:
         size = len(message.get("body", b""))
         self._arrived += size
         self._ended = message["type"] != "http.request" or not message.get("more_body", False)
-        if size and not self._bodies.shares.take(self._caller, size):
-            self._refuse()
-        self._held += size
+        self.hold(size)
         self._stretch_bytes += size
         if self._stretch_bytes >= self._bodies.settings.min_body_rate * self._bodies.settings.client_timeout_s:
             self._begin_stretch()
         return message
+
+    def hold(self, size_bytes: int) -> None:
+        """So many bytes more are held, of the body or fetched for the request. Raises TooManyUploads."""
+        if size_bytes and not self._bodies.shares.take(self._caller, size_bytes):
+            self._refuse()
+        self._held += size_bytes
 
     async def _next(self) -> Message:
         clock = asyncio.get_running_loop().time
@@ -110,7 +122,7 @@ class Body:
         raise TooManyUploads("Too many bytes of uploads are on their way. Send it again.", RETRY_AFTER_S)
 
     def release(self) -> None:
-        """What has arrived is held no longer."""
+        """What has arrived and was fetched is held no longer."""
         self._bodies.shares.give_back(self._caller, self._held)
         self._held = 0
 
@@ -147,6 +159,24 @@ class BodyLimits:
             await self.app(scope, receive_on, send_on)
         finally:
             body.release()
+
+
+@contextmanager
+def arriving() -> Iterator[None]:
+    """A body is read and kept on disk inside. Raises HTTPException 400 where its caller leaves, SpoolFull."""
+    try:
+        yield
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The caller left before the end of the body.") from error
+    except OSError as error:  # of the temporary files
+        logger.error("spool_full", extra={"error": errno.errorcode.get(error.errno or 0, type(error).__name__)})
+        raise SpoolFull("The upload cannot be kept while it arrives. Send it again.", SPOOL_RETRY_AFTER_S) from error
+
+
+def discard(file: BinaryIO) -> None:
+    """Close a temporary file that is not read any more: where the disk is full, what it still has to write fails."""
+    with suppress(OSError):
+        file.close()
 
 
 def _length(scope: Scope) -> int:

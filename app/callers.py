@@ -1,14 +1,11 @@
-"""Who calls: by address, until there are keys that can be checked.
+"""The address that a call comes from. ``app/authentication.py`` makes a caller of it, or of an API key.
 
 Where a connection comes from a trusted proxy, uvicorn's ``ProxyHeadersMiddleware`` has put the address that
 ``X-Forwarded-For`` names into the scope before.
 """
 
-import hashlib
 import ipaddress
-from typing import Annotated
 
-from fastapi import Depends, Request
 from starlette.types import Scope
 
 NO_ADDRESS = "none"
@@ -31,11 +28,3 @@ def normal_address(host: str) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False))
-
-
-async def caller_of(request: Request) -> str:
-    """What stands for a caller in Redis: a digest of the address."""
-    return hashlib.sha256(address_of(request.scope).encode()).hexdigest()[:32]
-
-
-Caller = Annotated[str, Depends(caller_of)]

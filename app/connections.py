@@ -202,6 +202,7 @@ class LimitedConnection(HttpToolsProtocol):
                 "x-content-type-options": "nosniff",
                 "x-request-id": problem.request_id,
             }
+            headers |= self._cors()
             if problem.status == 503:
                 headers["retry-after"] = str(RETRY_AFTER_S)
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -209,6 +210,14 @@ class LimitedConnection(HttpToolsProtocol):
             self.transport.write(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
         self.transport.close()
         self._watch_sending()
+
+    def _cors(self) -> dict[str, str]:
+        """What lets a page of an allowed origin read it: its ``Origin`` where that has come, else the only one."""
+        allowed, headers = self._settings.origins, dict(self.headers or ())
+        origin = headers.get(b"origin", b"").decode("latin-1") or (allowed[0] if len(allowed) == 1 else "")
+        if origin not in allowed:
+            return {}
+        return {"access-control-allow-origin": origin, "vary": "Origin"}
 
     def _may_answer(self) -> bool:
         """Whether an answer written now is the next one that the peer expects."""

@@ -2,26 +2,34 @@
 
 from typing import Any
 
-from app.problems import MEDIA_TYPE, Problem, ProblemKind, kind_of
+from app.problems import MEDIA_TYPE, ProblemKind, kind_of
+from jobs.outputs import MEDIA_TYPES
+
+SCHEMAS, EXAMPLES = "#/components/schemas", "#/components/examples"
 
 JOB: dict[str, Any] = {
     "id": "6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
+    "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
     "status": "succeeded",
     "model": "pocket",
     "attempt": 1,
     "queue_position": None,
-    "progress": {"step": 20, "steps": 20, "eta_ms": 0.0},
+    "progress": {"step": 20, "steps": 20, "eta_ms": 0.0, "preview_step": None},
     "seeds": [42],
+    "output_format": "png",
     "approximate": [],
     "mask": {
         "mode": "white",
         "scale": "full",
+        "threshold": None,
+        "sources": ["file"],
         "coverage": 0.12,
         "bbox": [96, 64, 320, 288],
         "soft": False,
         "snapped": 0,
         "changed_outside_mask": 0,
     },
+    "extend": None,
     "region": {"box": [64, 32, 448, 416], "run_px": [384, 384], "scale": 1.0},
     "picture": {
         "format": "jpeg",
@@ -31,6 +39,7 @@ JOB: dict[str, Any] = {
         "bits": 8,
         "color": "icc",
         "color_action": "carried",
+        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped"},
     },
     "images": [
         {
@@ -61,10 +70,26 @@ JOB: dict[str, Any] = {
         "batch_mean": 3.2,
     },
     "error": None,
+    "deliveries": [],
     "created_at": "2026-01-31T12:00:00.000000Z",
     "started_at": "2026-01-31T12:00:00.003100Z",
     "ended_at": "2026-01-31T12:00:01.018500Z",
 }
+
+PICTURE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEXIyMhaWlqYgea3AAAAFklEQVR42mNgGAX0AIz/oQwmhmHF"
+    "AADsqQEvBT4IWQAAAABJRU5ErkJggg=="
+)
+"""A photo of 64 x 64 pixels, so that the example can be sent as it is."""
+
+MASK = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAHUlEQVR42mNgGJ6AkYHhPwMDAyMDE0xkeDAGGwAAlfsBMEgf5GgA"
+    "AAAASUVORK5CYII="
+)
+
+JSON_BODY: dict[str, Any] = {"image": PICTURE, "mask": MASK, "prompt": "a wooden bench", "seed": 42}
 
 FORM: dict[str, Any] = {
     "image": "(the file photo.jpg)",
@@ -75,11 +100,25 @@ FORM: dict[str, Any] = {
     "mask_feather": 4,
 }
 
+FIELDS: dict[str, Any] = {
+    "model": "",
+    "preset": "",
+    "scheduler": "",
+    "seed": 42,
+    "num_inference_steps": 4,
+    "guidance_scale": 1.0,
+    "strength": 1.0,
+    "cache_interval": 1,
+    "mask_threshold": 0.5,
+    "output_quality": "",
+}
+"""Of the form's fields without a default: what the page /docs fills in, and sends if nobody changes it."""
+
 QUEUED: dict[str, Any] = JOB | {
     "status": "queued",
     "attempt": 0,
     "queue_position": 3,
-    "progress": {"step": 0, "steps": 20, "eta_ms": 3260.5},
+    "progress": {"step": 0, "steps": 20, "eta_ms": 3260.5, "preview_step": None},
     "mask": JOB["mask"] | {"changed_outside_mask": None},
     "region": None,
     "picture": None,
@@ -89,6 +128,16 @@ QUEUED: dict[str, Any] = JOB | {
     "ended_at": None,
 }
 
+CANCELED: dict[str, Any] = QUEUED | {
+    "status": "canceled",
+    "queue_position": None,
+    "progress": {"step": 0, "steps": 20, "eta_ms": None, "preview_step": None},
+    "ended_at": "2026-01-31T12:00:01.018500Z",
+}
+
+JOBS = {"succeeded": JOB, "queued": QUEUED, "canceled": CANCELED}
+"""In the description they are referred to: FastAPI drops every null that it finds itself."""
+
 DETAILS = {
     "unknown_field": "colour: This API has no such field.",
     "mask_size_mismatch": "mask: it is 320 x 240 pixels and the image is 640 x 427, both turned upright by their EXIF "
@@ -97,9 +146,15 @@ DETAILS = {
 }
 
 
-def json_example(example: dict[str, Any]) -> dict[str, Any]:
-    """The ``content`` of a response with one JSON example."""
-    return {"application/json": {"example": example}}
+IMAGES: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
+}
+"""The ``content`` of a response with a result."""
+
+
+def job_example(name: str) -> dict[str, Any]:
+    """The ``content`` of a response with one of ``JOBS``."""
+    return {"application/json": {"examples": {name: {"$ref": f"{EXAMPLES}/{name}"}}}}
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -114,7 +169,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _content() -> dict[str, Any]:
-    return {"schema": Problem.model_json_schema(), "examples": {}}
+    return {"schema": {"$ref": f"{SCHEMAS}/Problem"}, "examples": {}}
 
 
 def _example(kind: ProblemKind) -> dict[str, Any]:
@@ -128,6 +183,9 @@ def _example(kind: ProblemKind) -> dict[str, Any]:
         "request_id": "0b8f6a52c1d94e7b",
     }
 
+
+KEY_PROBLEMS = ("unauthorized", "forbidden", "rate_limited", "store_unavailable")
+"""Of what asks for an API key."""
 
 ANYWHERE = problems(
     "malformed_request", "request_timeout", "headers_too_large", "internal_error", "too_many_connections"

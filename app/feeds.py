@@ -1,13 +1,14 @@
 """One look at a job for all in this process who follow it: a look costs Redis and a thread, however many listen."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from app.changes import Changes
-from app.view import JobView
+from app.notifications import Changes
+from jobs.job_view import JobView
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Seen:
     def text(self) -> str:
         """The view as JSON, made once for all who listen."""
         return self.view.model_dump_json()
+
+    @cached_property
+    def id(self) -> str:
+        """The same in every process, for it depends on the view alone."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 class Feed:

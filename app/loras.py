@@ -1,10 +1,10 @@
 """Whether a request's adapters can be used with its model."""
 
-from app.service import Service
+from app.backend import Backend
 from jobs.schema import InpaintParameters
 
 
-def check_loras(service: Service, parameters: InpaintParameters) -> None:
+def check_loras(backend: Backend, parameters: InpaintParameters) -> None:
     """Read the adapters' headers, ask Redis how wide the model's layers are.
 
     Raises UnknownLora, InvalidLora, LoraMismatch. While no worker has loaded the model, its widths are unknown: an
@@ -12,8 +12,8 @@ def check_loras(service: Service, parameters: InpaintParameters) -> None:
     """
     if not parameters.loras:
         return
-    entry = service.catalog.model(parameters.model)
-    files = [service.loras.file(choice.name) for choice in parameters.loras]
-    widths = service.queue.store.widths(entry.source)
+    entry = backend.catalog.model(parameters.model)
+    files = [backend.loras.file(choice.name) for choice in parameters.loras]
+    widths = backend.queue.store.known.widths(entry.source)
     for file in files:
         file.check_fits(parameters.model, entry.family, widths)

@@ -3,18 +3,35 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app import problems
+from app import openapi, problems
+from app.backend import Backend, make_backend
 from app.bodies import BodyLimits
+from app.dialects.a1111 import routes as a1111
+from app.dialects.openai import routes as openai
 from app.examples import ANYWHERE
-from app.middleware import RequestContext
-from app.routes import health, inpaint, jobs, loras, metrics, models, page, schedulers, workers
+from app.middleware import RequestContext, RootPath
+from app.routes import (
+    capabilities,
+    health,
+    inpaint,
+    job_list,
+    jobs,
+    loras,
+    masks,
+    metrics,
+    models,
+    page,
+    schedulers,
+    workers,
+)
 from app.routes import problems as problem_kinds
-from app.service import Service, make_service
 from app.settings import ApiSettings
 from jobs.logs import configure_logs
 from jobs.sandbox.pool import Sandbox
@@ -27,6 +44,23 @@ Every pixel where the effective mask is 0 is equal to the decoded input. Errors 
 """
 
 
+NOUNS = (job_list, jobs, capabilities, models, loras, schedulers, workers, health, metrics, problem_kinds, page)
+
+CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
+    "allow_headers": ["*"],  # clients send their own, such as x-stainless-lang
+    "expose_headers": [
+        *("Location", "Content-Location", "Retry-After", "ETag", "Server-Timing", "X-Request-ID", "Preference-Applied"),
+        *("Idempotency-Replayed", "Content-Disposition"),
+        *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
+        *("Infill-Approximate", "Infill-Changed-Outside-Mask", "Infill-Coverage", "Infill-Extend", "Infill-Ignored"),
+        *("Infill-Job", "Infill-Mask-Box", "Infill-Mask-Mode", "Infill-Mask-Score", "Infill-Model", "Infill-Region"),
+        *("Infill-Resized", "Infill-Seed"),
+    ],
+}
+"""What pages of the allowed origins may send and read. No cookies are used, so no credentials are allowed."""
+
+
 def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = None) -> FastAPI:
     """An app that connects to Redis at its first need. Without settings, they are read and the logs are set up.
 
@@ -36,9 +70,10 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
     """
     if settings is None:
         settings = ApiSettings()
-        configure_logs(settings.log_level)
-    service = make_service(settings, sandbox)
+        configure_logs(settings.log_level, settings.log_format)
+    backend = make_backend(settings, sandbox)
     app = FastAPIOffline(
+        redoc_url=None,  # app/routes/page.py has it
         title="Infill",
         version="1",
         description=DESCRIPTION,
@@ -46,26 +81,46 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
         responses=ANYWHERE,
         redirect_slashes=False,  # the Location would be made of the Host header
     )
-    app.state.service = service
-    app.add_middleware(BodyLimits, bodies=service.bodies)
-    app.add_middleware(RequestContext, metrics=service.metrics)
+    app.state.backend = backend
+    app.add_middleware(BodyLimits, bodies=backend.bodies)
+    app.add_middleware(RequestContext, metrics=backend.metrics)
     if settings.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.proxies)
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CORS)
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     problems.install(app)
+    openapi.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
-    for noun in (jobs, models, loras, schedulers, workers, health, metrics, problem_kinds, page):
+    app.include_router(masks.make_router(settings.max_body_bytes))
+    for dialect in (openai, a1111):
+        app.include_router(dialect.make_router(settings.max_body_bytes))
+    for noun in (
+        jobs,
+        job_list,
+        capabilities,
+        models,
+        loras,
+        schedulers,
+        workers,
+        health,
+        metrics,
+        problem_kinds,
+        page,
+    ):
         app.include_router(noun.router)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    service: Service = app.state.service
-    service.decoders.start()
-    listening = asyncio.create_task(service.changes.run())
+    backend: Backend = app.state.backend
+    backend.decoders.start()
+    listening = asyncio.create_task(backend.changes.run())
     try:
         yield
     finally:
-        await service.changes.stop(listening)
-        service.queue.connection.close()
-        service.decoders.close()
+        await backend.changes.stop(listening)
+        backend.queue.connection.close()
+        backend.decoders.close()

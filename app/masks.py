@@ -1,22 +1,19 @@
 """The mask as uploaded -> the mask as the worker takes it: 8-bit grey, upright, white = repaint."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image
 
-from app.uploads import SIDEWAYS, Size, opened
-from jobs import mask_values, png_chunks, samples
-from jobs.errors import DoubtfulMask, EmptyMask, InvalidMask, MaskSizeMismatch
-from jobs.schema import MaskMode, MaskReport, MaskScale
-
-Mask = NDArray[np.uint8]
-
-GREY_TOLERANCE = 2
-"""Levels by which the channels of a grey JPEG may differ through its chroma coding."""
+from app.mask_reading import STRONG, HasTransparency, Mask, read_values
+from app.mask_shapes import NO_SHAPES, Shapes
+from app.uploads import Size, opened, orientation_of, upright_size
+from jobs import mask_values
+from jobs.errors import DoubtfulMask, EmptyMask, MaskSizeMismatch
+from jobs.mask_fields import MaskSubject
+from jobs.schema import Extension, MaskMode, MaskReport, MaskScale, MaskSource
 
 PNG_OPTIONS = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
@@ -25,15 +22,25 @@ PNG_OPTIONS = [
 ]
 """For masks: 2 ms a megapixel; OpenCV's own choice of filters takes 9 ms for a file of the same size."""
 
-BAND_PX = 64
-"""Rows that are compared at a time."""
 
-STRONG = 128
-"""A mask whose strongest value is below this leaves open what full strength is: half of it, or another scale."""
+TURNS: dict[int, Callable[[Mask], Mask]] = {
+    2: lambda mask: cv2.flip(mask, 1),
+    3: lambda mask: cv2.rotate(mask, cv2.ROTATE_180),
+    4: lambda mask: cv2.flip(mask, 0),
+    5: cv2.transpose,
+    6: lambda mask: cv2.rotate(mask, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda mask: cv2.rotate(cv2.transpose(mask), cv2.ROTATE_180),
+    8: lambda mask: cv2.rotate(mask, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""By EXIF orientation: what makes the mask upright. Pillow's turns (``jobs/samples.py``) would be copied once more."""
+
+
+WISHES: dict[MaskMode, MaskMode] = {"auto": "alpha", "drawn": "alpha_inverted"}
+"""What a file with transparent pixels is read by; any other file is read as white."""
 
 
 @dataclass(frozen=True)
-class SettledMask:
+class DecodedMask:
     """``leaves_known``: whether any pixel is left that the network is shown as surroundings."""
 
     png: bytes
@@ -41,82 +48,101 @@ class SettledMask:
     leaves_known: bool
 
 
-@dataclass(frozen=True)
-class Values:
-    """A mask's values as the file has them, (H, W), from 0 to ``top``, the largest its format can hold."""
+def decode_mask(
+    data: bytes,
+    mode: MaskMode,
+    image_size: Size,
+    max_pixels: int,
+    scale: MaskScale = "full",
+    threshold: float | None = None,
+    shapes: Shapes = NO_SHAPES,
+) -> DecodedMask:
+    """Read a mask file by ``mode``, ``scale`` and ``threshold``, then draw the shapes; nothing about it is guessed. The
+    report names the mode that was read.
 
-    values: NDArray[Any]
-    top: int
-
-    def levels(self, scale: MaskScale) -> Mask:
-        """As 0 to 255, rounded; by ``binary`` everything above 0 is 255."""
-        if scale == "binary":
-            return np.where(self.values > 0, np.uint8(255), np.uint8(0))
-        if self.top == 255:
-            return np.asarray(self.values, np.uint8)
-        if self.top == 1:
-            return np.rint(self.values * np.float32(255)).astype(np.uint8)
-        return ((self.values.astype(np.uint32) * 255 + self.top // 2) // self.top).astype(np.uint8)
-
-
-def settle_mask(
-    data: bytes, mode: MaskMode, image_size: Size, max_pixels: int, scale: MaskScale = "full"
-) -> SettledMask:
-    """Read a mask file by ``mode`` and ``scale``; nothing about it is guessed.
-
-    Raises InvalidMask, MaskSizeMismatch, EmptyMask, DoubtfulMask, TooLarge.
+    Raises InvalidMask, MaskSizeMismatch, EmptyMask, DoubtfulMask, InvalidField, TooLarge.
     """
+    if mode in WISHES:
+        try:
+            return decode_mask(data, "white", image_size, max_pixels, scale, threshold, shapes)
+        except HasTransparency:
+            return decode_mask(data, WISHES[mode], image_size, max_pixels, scale, threshold, shapes)
     with opened(data, max_pixels, "mask") as image:
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)  # PNG's own decodes the pixels
-        turned = orientation in SIDEWAYS and image.format != "TIFF"  # which Pillow turns itself
-        _check_size(image.size[::-1] if turned else image.size, image_size)
-        settled = mode == "white" and scale == "full" and orientation == 1 and _is_settled(image)
+        orientation = orientation_of(image)
+        _check_size(upright_size(image, orientation), image_size)
+        is_final = mode == "white" and scale == "full" and orientation == 1 and _is_final(image)
         lossy = _is_lossy(image, data)
-        values = _values(image, data, mode)
-        mask = np.asarray(samples.upright(Image.fromarray(values.levels(scale)), image, orientation))
-    if scale == "full":
-        _check_range(values, mode)
+        mask = read_values(image, data, mode, scale, threshold)
+    mask = TURNS.get(orientation, np.asarray)(mask)
     if mode in ("black", "alpha"):  # alpha: transparent is repainted
-        mask = 255 - mask
-    mask, snapped = mask_values.snap(mask, lossy)
-    report = _report(mask, mode, scale, snapped)
-    png = data if settled and not snapped else _encode(mask)
-    return SettledMask(png, report, leaves_known=not mask_values.hides_everything(mask))
+        np.subtract(255, mask, out=mask)
+    strongest, snapped = int(mask.max()), 0
+    if threshold:
+        mask = mask_values.hardened(mask, threshold)
+    else:
+        mask, snapped = mask_values.snap(mask, lossy)
+        _check_strong(mask, mode)
+    if shapes:
+        shapes.draw(mask)
+    elif not mask.any():
+        raise EmptyMask(_emptiness(mode, threshold, strongest))
+    read = _Read(mode, scale, threshold, ("file", *shapes.kinds), snapped)
+    return _decoded(mask, read, data if is_final and not (snapped or threshold or shapes) else None)
 
 
-def _values(image: Image.Image, data: bytes, mode: MaskMode) -> Values:
-    """What ``mode`` reads: grey values, 0 is black, or the alpha channel, 0 is transparent."""
-    if image.mode == "F" and not mode.startswith("alpha"):
-        return _floats(image)
-    layers = samples.layers(image, png_chunks.decodable(data), png_chunks.appearance(data).get(b"tRNS"))
-    if mode.startswith("alpha"):
-        return _alpha(layers)
-    if layers.alpha is not None:
-        _check_opaque(layers.alpha, layers.top)
-    grey = layers.colours if layers.colours.ndim == 2 else _grey_of(layers.colours, layers.top)
-    return Values(grey, layers.top)
+def drawn_mask(shapes: Shapes, image_size: Size) -> DecodedMask:
+    """The mask of what the shapes cover. Raises InvalidField."""
+    mask = np.zeros(image_size[::-1], np.uint8)
+    shapes.draw(mask)
+    return _decoded(mask, _Read("white", "full", None, shapes.kinds, 0))
 
 
-def _check_range(found: Values, mode: MaskMode) -> None:
-    """Refuse values that end far from the top of their range: 0 and 1, 0 to 255 in 16 bits, a washed-out grey."""
-    largest = found.values.max()
-    if 0 < largest < found.top * STRONG / 255:
-        kind = "alpha" if mode.startswith("alpha") else "grey"
-        raise DoubtfulMask(
-            f"mask: its largest {kind} value is {largest:g} of {found.top:g}, so what full strength is stays open. "
-            "Send mask_scale=binary if every value above 0 means full strength, or multiply the values so that "
-            f"{found.top:g} does."
-        )
+def border_mask(extension: Extension) -> DecodedMask:
+    """The mask of what an extension adds to a photo."""
+    mask = np.full(extension.size[::-1], 255, np.uint8)
+    left, top, right, bottom = extension.photo
+    mask[top:bottom, left:right] = 0
+    return _decoded(mask, _Read("white", "full", None, ("border",), 0))
 
 
-def _is_settled(image: Image.Image) -> bool:
+def found_mask(mask: Mask, sources: Sequence[MaskSource], subject: MaskSubject, score: float) -> DecodedMask:
+    """The mask of a subject that was found, (H, W) of 0 and 255."""
+    return _decoded(mask, _Read("white", "full", None, tuple(sources), 0, subject, score))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How a mask came about: fields of its report."""
+
+    mode: MaskMode
+    scale: MaskScale
+    threshold: float | None
+    sources: tuple[MaskSource, ...]
+    snapped: int
+    subject: MaskSubject | None = None
+    score: float | None = None
+
+
+def _decoded(mask: Mask, read: _Read, png: bytes | None = None) -> DecodedMask:
+    """``png``: a file of this very mask."""
+    left, top, width, height = cv2.boundingRect(mask)
+    report = MaskReport(
+        **asdict(read) | {"sources": list(read.sources)},
+        coverage=mask_values.coverage(mask),
+        bbox=(left, top, left + width, top + height),
+        soft=bool(cv2.countNonZero(cv2.inRange(mask, 1, 254))),
+    )
+    return DecodedMask(_encode(mask) if png is None else png, report, not mask_values.hides_everything(mask))
+
+
+def _is_final(image: Image.Image) -> bool:
     """Whether the file, if it is upright and read as white = repaint, is what the worker takes already."""
     return image.format == "PNG" and image.mode == "L" and not image.has_transparency_data
 
 
 def _is_lossy(image: Image.Image, data: bytes) -> bool:
     """Whether the values next to an edge are not those that were saved."""
-    return image.format in ("JPEG", "MPO") or (image.format == "WEBP" and b"VP8L" not in data)
+    return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or (image.format == "WEBP" and b"VP8L" not in data)
 
 
 def _check_size(mask_size: Size, image_size: Size) -> None:
@@ -128,68 +154,32 @@ def _check_size(mask_size: Size, image_size: Size) -> None:
         )
 
 
-def _alpha(layers: samples.Layers) -> Values:
-    if layers.alpha is None:
-        raise InvalidMask(
-            "mask: mask_mode alpha needs an alpha channel, and this file has none. "
-            "Send a PNG with transparency, or say mask_mode=white or black."
-        )
-    return Values(layers.alpha, layers.top)
-
-
-def _check_opaque(alpha: NDArray[Any], top: int) -> None:
-    if alpha.min() < top:
-        raise InvalidMask(
-            "mask: parts of it are transparent, so white and black alone do not say what is meant. "
-            "Say mask_mode=alpha to repaint what is transparent, or send a mask without transparency."
-        )
-
-
-def _grey_of(rgb: NDArray[Any], top: int) -> NDArray[Any]:
-    """(H, W, 3) -> (H, W), for channels that agree."""
-    for row in range(0, len(rgb), BAND_PX):  # not a picture of differences, but a band at a time
-        red, green, blue = (rgb[row : row + BAND_PX, :, channel] for channel in range(3))
-        lowest = np.minimum(np.minimum(red, green), blue)
-        highest = np.maximum(np.maximum(red, green), blue)
-        if int((highest - lowest).max()) > GREY_TOLERANCE * top // 255:
-            raise InvalidMask(
-                "mask: it has colours, and only grey values say how much is repainted. "
-                "Send black, white and grey; or paint with transparency and say mask_mode=alpha."
-            )
-    return np.ascontiguousarray(rgb[..., 1])
-
-
-def _floats(image: Image.Image) -> Values:
-    values = np.asarray(image)
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise InvalidMask("mask: its floating-point values leave 0 to 1. Send 8 or 16 bit grey.")
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    return Values(1 - values if tags.get(samples.PHOTOMETRIC) == samples.WHITE_IS_ZERO else values, 1)
-
-
-def _report(mask: Mask, mode: MaskMode, scale: MaskScale, snapped: int) -> MaskReport:
-    left, top, width, height = cv2.boundingRect(mask)
-    if not width:
-        raise EmptyMask(f"mask: read by mask_mode={mode}, it leaves nothing to repaint. {_EMPTY_ADVICE[mode]}")
-    if (strongest := int(mask.max())) < STRONG:
+def _check_strong(mask: Mask, mode: MaskMode) -> None:
+    """Raise DoubtfulMask for one that repaints, and no pixel by half or more."""
+    if 0 < (strongest := int(mask.max())) < STRONG:
         raise DoubtfulMask(
             f"mask: read by mask_mode={mode}, no pixel is repainted by more than {strongest} of 255, so the result "
             f"would be the upload or nearly so. {_EMPTY_ADVICE[mode]}"
         )
-    return MaskReport(
-        mode=mode,
-        scale=scale,
-        coverage=mask_values.coverage(mask),
-        bbox=(left, top, left + width, top + height),
-        soft=bool(cv2.countNonZero(cv2.inRange(mask, 1, 254))),
-        snapped=snapped,
-    )
+
+
+def _emptiness(mode: MaskMode, threshold: float | None, strongest: int) -> str:
+    """``strongest``: the value of the strongest pixel, before the threshold."""
+    empty = f"mask: read by mask_mode={mode}, it leaves nothing to repaint."
+    if threshold and strongest:
+        return (
+            f"{empty} Its strongest pixel has {strongest} of 255, which is {strongest / 255:.3f}; "
+            f"mask_threshold={threshold:g} leaves out what is below it. Send a lower mask_threshold."
+        )
+    return f"{empty} {_EMPTY_ADVICE[mode]}"
 
 
 _EMPTY_ADVICE: dict[MaskMode, str] = {
     "white": "Paint white what is to be repainted; if black means that in this mask, say mask_mode=black.",
     "black": "Paint black what is to be repainted; if white means that in this mask, say mask_mode=white.",
     "alpha": "Make transparent what is to be repainted; if the painted part is, say mask_mode=alpha_inverted.",
+    "auto": "",  # is read as one of the others, as is
+    "drawn": "",
     "alpha_inverted": "Make opaque what is to be repainted; if the transparent part is, say mask_mode=alpha.",
 }
 

@@ -63,7 +63,7 @@ class QueueGauges(Collector):
         try:
             depth, workers = self.queue.depth(), self.queue.store.workers()
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
-            cost_s, reserved = self.queue.outlook.cost_s(), self.queue.room.memory().reserved
+            cost_s, reserved = self.queue.eta.cost_s(), self.queue.room.memory().reserved
         except RedisError:
             yield GaugeMetricFamily("infill_store_up", "Whether Redis answers", 0)
             return
@@ -77,7 +77,7 @@ class QueueGauges(Collector):
             cost.add_metric([], cost_s)
         yield cost
         yield GaugeMetricFamily("infill_workers", "Workers that are alive", len(workers))
-        loaded = GaugeMetricFamily("infill_model_workers", "Living workers that have the model", labels=["model"])
+        loaded = GaugeMetricFamily("infill_model_workers", "Workers whose catalog has the model", labels=["model"])
         for model, names in workers_by_model(self.catalog, workers).items():
             loaded.add_metric([model], len(names))
         yield loaded

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import Metrics
 from app.problems import http_problem, problem_response
+from app.submission_route import makes_jobs
 from jobs.errors import InfillError
 
 logger = logging.getLogger("infill.api")
@@ -32,6 +33,21 @@ OPENAPI_POLICY = (
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 )
 """What the pages of ``fastapi_offline`` need: a script of their own, styles set by scripts, ReDoc's search worker."""
+
+
+class RootPath:
+    """Serves all below a path, whether a proxy in front strips it from requests or not (ASGI: ``root_path``)."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app = app
+        self.root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            whole = path if f"{path}/".startswith(f"{self.root_path}/") else self.root_path + path
+            scope = dict(scope, root_path=self.root_path, path=whole)
+        await self.app(scope, receive, send)
 
 
 class RequestContext:
@@ -79,23 +95,27 @@ class _Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
+            if allowance := getattr(self.request.state, "allowance", None):
+                headers.update(allowance.headers)
             for name, value in DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
             if "etag" not in headers:  # what has one says for how long it may be kept
                 headers.setdefault("Cache-Control", "no-store")
-            if self.request.url.path in PAGES:
+            if self.scope["path"].removeprefix(self.scope.get("root_path", "")) in PAGES:
                 headers["Content-Security-Policy"] = OPENAPI_POLICY
-            if self.status == 413 and headers.get("content-type", "").startswith("text/plain"):
-                self.replaced = True  # the framework's own body limit answers in plain text
-                await self._answer_too_large()
+            if self.status >= 400 and headers.get("content-type", "").startswith("text/plain"):
+                self.replaced = True  # by the framework itself: its body limit, and ranges of files
+                await self._answer_with_problem(headers)
         if not self.replaced:
             await self._send(message)
         if self.method == "HEAD" and self.status is not None:
             await self._send({"type": "http.response.body", "body": b""})
             self.cut_short.cancel()  # an event stream would go on
 
-    async def _answer_too_large(self) -> None:
-        response = http_problem(self.request, 413, "")
+    async def _answer_with_problem(self, headers: MutableHeaders) -> None:
+        assert self.status is not None
+        kept = {name: headers[name] for name in ("Content-Range", *DEFAULT_HEADERS, "Cache-Control") if name in headers}
+        response = http_problem(self.request, self.status, "Range: send it as bytes=0-99, or not at all.", kept)
         response.headers["X-Request-ID"] = self.request_id
         await response(self.scope, self.receive, self._send)
 
@@ -119,7 +139,7 @@ class _Exchange:
         metrics.requests.labels(route, method, str(status)).inc()
         metrics.seconds.labels(route, method).observe(seconds)
         ids = self._ids()
-        if route == "/v1/inpaint" and ids["code"] and not ids["job_id"]:
+        if makes_jobs(self.request) and ids["code"] and not ids["job_id"]:
             metrics.refused.labels(ids["code"]).inc()
         if route == "/v1/jobs/{job_id}" and method == "DELETE" and ids["code"]:
             metrics.canceled.labels(ids["code"]).inc()

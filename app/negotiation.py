@@ -1,12 +1,24 @@
 """What a caller prefers: ``Prefer`` (RFC 7240) and ``Accept`` (RFC 9110)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Header
+from pydantic import WithJsonSchema
 
 from jobs.errors import NotAcceptable
 
 JSON = "application/json"
 PNG = "image/png"
+
+Prefer = Annotated[
+    list[str] | None,
+    Header(description="`wait=30` holds the call until the job has ended, for up to 30 s."),
+    WithJsonSchema({"type": "string"}),
+]
+"""It may come several times; described as the one text that these are together (RFC 9110, 5.3)."""
 
 WAIT = re.compile(r'wait\s*=\s*"?(\d{1,6})"?')
 
@@ -39,21 +51,27 @@ class _Range:
         return 1 if self.pattern == "*/*" else 0
 
 
-def media_types_of(accept: str | None) -> list[str]:
-    """JSON and PNG, as far as the header takes them.
+def media_types_of(accept: str | None, offered: Sequence[str] = (JSON, PNG)) -> list[str]:
+    """Those of ``offered`` that the header takes; without a header, the first.
 
-    First comes what it likes better; at equal liking what it names more exactly, then JSON.
+    First comes what it likes better; at equal liking what it names more exactly, then what is offered first.
     Raises NotAcceptable if it takes neither.
     """
     if not accept or not accept.strip():
-        return [JSON]
+        return [offered[0]]
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
-    likings = {media_type: _liking(ranges, media_type) for media_type in (JSON, PNG)}
+    likings = {media_type: _liking(ranges, media_type) for media_type in offered}
     best_first = sorted(likings, key=lambda media_type: likings[media_type], reverse=True)  # equals stay in order
     taken = [media_type for media_type in best_first if likings[media_type][0] > 0]
     if not taken:
-        raise NotAcceptable(f"Accept: this address answers {JSON}, or {PNG} where the call waits.")
+        raise NotAcceptable(f"Accept: this address answers {' or '.join(offered)}.")
     return taken
+
+
+def prefers(accept: str | None, media_type: str) -> bool:
+    """Whether the header likes ``media_type`` better than JSON, by quality, then by how exactly it is named."""
+    ranges = [_parse(part) for part in (accept or "").split(",") if part.strip()]
+    return _liking(ranges, media_type) > _liking(ranges, JSON)
 
 
 def _liking(ranges: list[_Range], media_type: str) -> tuple[float, int]:

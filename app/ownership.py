@@ -5,16 +5,25 @@ from typing import Annotated
 from fastapi import Depends
 from rq.job import Job
 
-from app.callers import Caller
-from app.service import ServiceDep
+from app.authentication import Principal, principal_of
+from app.backend import BackendDep
+from jobs.queue import no_job
 
 
-def owned_job(job_id: str, caller: Caller, service: ServiceDep) -> Job:  # noqa: ARG001
+def owned_job(job_id: str, principal: Annotated[Principal, Depends(principal_of)], backend: BackendDep) -> Job:
     """The job, if the caller may have it. Raises JobNotFound.
 
-    Today an id is all that it takes. Once callers have keys that are checked, another caller's job is not found.
+    Without keys an id is all that it takes. With them, another tenant's job is not found.
     """
-    return service.queue.job(job_id)
+    job = backend.queue.job(job_id)
+    check_owned(job, principal)
+    return job
+
+
+def check_owned(job: Job, principal: Principal) -> None:
+    """Raise JobNotFound for another tenant's job, with the very words of a job that is not there."""
+    if principal.tenant is not None and job.meta.get("owner") != principal.name:
+        raise no_job(job.id)
 
 
 OwnedJob = Annotated[Job, Depends(owned_job)]

@@ -8,14 +8,16 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from app.submission_route import render_of
 from jobs import errors
 from jobs.connection import is_away, is_full
 from jobs.errors import InfillError, InvalidField, RequestError, StoreFull, StoreUnavailable
+from jobs.field_sentences import sentence_of
 from jobs.schema import JobProblem, Record
 
 logger = logging.getLogger("infill.api")
@@ -27,11 +29,18 @@ STATUSES: dict[type[InfillError], int] = {
     errors.TooLarge: 413,
     errors.RequestTimeout: 408,
     errors.NotAcceptable: 406,
+    errors.UnsupportedCharset: 415,
+    errors.UnsupportedEncoding: 415,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.Refused: 503,
+    errors.RateLimited: 429,
     errors.QueueFull: 429,
+    errors.QuotaExceeded: 429,
     errors.JobError: 409,
     errors.JobNotFound: 404,
     errors.ImageNotFound: 404,
+    errors.MaskNotKept: 404,
     errors.ResultExpired: 410,
     errors.StillRunning: 504,
     errors.JobFailure: 500,
@@ -52,11 +61,20 @@ HTTP_CODES: dict[int, tuple[str, str]] = {
     413: (errors.TooLarge.code, errors.TooLarge.title),
     429: ("too_many_requests", "Too many calls"),
     431: ("headers_too_large", "The request's headers are too large"),
-    415: ("unsupported_media_type", "The body is not multipart/form-data"),
+    415: ("unsupported_media_type", "The body is neither multipart/form-data nor JSON"),
+    416: ("range_not_satisfiable", "The file has no such range"),
 }
 """What the framework says by status alone -> code, title."""
 
 MEDIA_TYPE = "application/problem+json"
+
+FORMS = {
+    "loras": 'Send loras as in [{"name": "watercolour", "scale": 0.8}].',
+    "mask_box": "Send mask_box as [left, top, right, bottom] or a list of these, in pixels.",
+    "mask_points": "Send mask_points as [[x, y, 1], [x, y, 0], ...], in pixels; 1 is on the subject, 0 beside it.",
+    "mask_polygon": "Send mask_polygon as [[x, y], [x, y], [x, y], ...] or a list of these, in pixels.",
+}
+"""Of the fields that hold JSON."""
 
 
 class FieldProblem(BaseModel):
@@ -75,6 +93,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked.")
     request_id: str
     errors: list[FieldProblem] | None = Field(None, description="One entry a field, where several are wrong.")
+    score: float | None = Field(None, description="Of doubtful_subject: how far what was found can be relied on.")
 
 
 class ProblemKind(Record):
@@ -119,18 +138,21 @@ def translate(error: RedisError) -> InfillError:
 
 def problem_response(
     request: Request, error: InfillError, fields: list[FieldProblem] | None = None, status: int | None = None
-) -> JSONResponse:
+) -> Response:
     """The problem an error is; ``status`` where it is not the usual one of its class."""
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Refused) else {}
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="infill"'  # RFC 6750, section 3
     if isinstance(error, errors.RequestTimeout):
         headers["Connection"] = "close"  # the rest of the body would be taken for the next request
     status = status or status_of(type(error))
+    more: dict[str, Any] = {"score": error.score} if isinstance(error, errors.DoubtfulSubject) else {}
     return _response(
-        request, status, code=error.code, title=error.title, detail=str(error), headers=headers, fields=fields
+        request, status, code=error.code, title=error.title, detail=str(error), headers=headers, fields=fields, **more
     )
 
 
-def failure_response(request: Request, failure: JobProblem) -> JSONResponse:
+def failure_response(request: Request, failure: JobProblem) -> Response:
     """The problem a failed job ended with."""
     error = error_classes().get(failure.code, errors.JobFailure)
     return _response(request, status_of(error), code=failure.code, title=error.title, detail=failure.message)
@@ -145,10 +167,11 @@ def _response(
     detail: str,
     headers: dict[str, str] | None = None,
     fields: list[FieldProblem] | None = None,
-) -> JSONResponse:
+    score: float | None = None,
+) -> Response:
     request.state.code = code
     problem = Problem(
-        type=f"/problems/{code}",
+        type=f"{request.scope.get('root_path', '')}/problems/{code}",
         title=title,
         status=status,
         detail=detail,
@@ -156,7 +179,10 @@ def _response(
         instance=request.url.path,
         request_id=getattr(request.state, "request_id", ""),
         errors=fields,
+        score=score,
     )
+    if render := render_of(request):
+        return render(problem, headers or {})
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -172,17 +198,24 @@ def bare_problem(code: str, detail: str, request_id: str) -> Problem:
         instance="",
         request_id=request_id,
         errors=None,
+        score=None,
     )
 
 
-def http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+NO_TEXT = "There was an error parsing the body"
+"""FastAPI's sentence about a JSON body that is not text."""
+
+
+def http_problem(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """A problem of the framework's own, known by its status alone."""
     phrase = HTTPStatus(status).phrase
     code, title = HTTP_CODES.get(status, ("http_error", phrase))
     sentences = {
-        404: f"There is nothing at {request.url.path}.",
+        400: "The body is not text in UTF-8." if detail == NO_TEXT else detail,
+        404: f"There is nothing at {request.url.path}. /docs lists all addresses; none ends with a slash.",
         405: f"{request.url.path} does not know {request.method}.",
         413: "The request's body is larger than this service takes.",
+        416: "Range: the file has no such bytes. Send the request without Range.",
     }
     return _response(request, status, code=code, title=title, detail=sentences.get(status, detail), headers=headers)
 
@@ -190,15 +223,15 @@ def http_problem(request: Request, status: int, detail: str, headers: dict[str, 
 # ---- handlers
 
 
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_error(request: Request, error: Exception) -> Response:
     return problem_response(request, cast(InfillError, error))
 
 
-async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_redis_error(request: Request, error: Exception) -> Response:
     return problem_response(request, translate(cast(RedisError, error)))
 
 
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     exception = cast(HTTPException, error)
     headers = dict(exception.headers) if exception.headers else None
     if headers and "Allow" in headers:
@@ -208,13 +241,16 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 def _methods_of(request: Request, first_route: str) -> str:
     """All methods of the address; Starlette names those of its first route. HEAD is answered by ``RequestContext``."""
-    path = getattr(request.scope.get("route"), "path", None)
-    described = request.app.openapi()["paths"].get(path, {})  # the page and /docs are not in it; each is one route
+    paths = request.app.openapi()["paths"]  # the page and /docs are not in it; each is one route
+    here = request.scope["path"].removeprefix(
+        request.scope.get("root_path", "")
+    )  # of two routes with this address, the framework may name the one with a parameter
+    described = paths.get(here) or paths.get(getattr(request.scope.get("route"), "path", None), {})
     methods = {method.upper() for method in described} or set(first_route.split(", "))
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
-async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     found = cast(RequestValidationError, error).errors()
     fields = [FieldProblem(field=_field_of(item), message=_message_of(item)) for item in found]
     detail = " ".join(f"{field.field}: {field.message}" for field in fields)
@@ -227,11 +263,9 @@ def _field_of(item: dict[str, Any]) -> str:
 
 
 def _message_of(item: dict[str, Any]) -> str:
-    if item["type"] == "missing":
-        return "This field is missing."
-    if item["type"] == "tuple_type":
-        return "This field must be a list."
-    return f"{item['msg']}."
+    sentence = sentence_of(item)
+    form = FORMS.get(str(item["loc"][1])) if len(item["loc"]) > 1 else None
+    return f"{sentence} {form}" if form else sentence
 
 
 def install(app: FastAPI) -> None:

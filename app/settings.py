@@ -2,16 +2,24 @@
 
 import ipaddress
 import math
+import re
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from jobs.addresses import Hosts
 from jobs.settings import QueueSettings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MIB = 2**20
+ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+"""As browsers send it (RFC 6454, 6.2): in lower case, without a default port."""
+OWN_PATHS = {"controlnet", "docs", "healthz", "images", "internal", "metrics", "openai", "openapi.json"} | {
+    *("page", "problems", "readyz", "redoc", "sdapi", "static-offline-docs", "v1")
+}
+"""How the API's own paths begin."""
 PILLOW_LIMIT_PX = 89_000_000
 """Above this Pillow itself warns of a decompression bomb."""
 
@@ -21,7 +29,12 @@ class ApiSettings(QueueSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto", description="whether callers need an API key; auto: where host is not this machine alone"
+    )
+    calls_per_minute: int = Field(
+        0, ge=0, description="calls that a tenant, or without keys an address, may make in a minute; 0: any number"
+    )
     max_image_bytes: int = Field(32 * MIB, ge=1, description="size of the image file; more is answered 413")
     max_mask_bytes: int = Field(32 * MIB, ge=1, description="size of the mask file; more is answered 413")
     max_pixels: int = Field(
@@ -33,8 +46,14 @@ class ApiSettings(QueueSettings):
     max_wait_s: int = Field(60, ge=0, description="longest time that Prefer: wait holds a call")
     max_stream_s: float = Field(3600.0, gt=0, description="longest time that an event stream is held")
     poll_s: float = Field(1.0, gt=0, description="how often a held call looks at its job, should a notice be lost")
+    input_hosts: str | None = Field(
+        None, description="hosts, with commas between, that image_url and mask_url may name; none: no address"
+    )
     trusted_proxies: str | None = Field(
         None, description="addresses or networks, with commas between, whose X-Forwarded-For names the caller"
+    )
+    cors_origins: str | None = Field(
+        None, description="origins (scheme://host:port), with commas between, whose pages may call; none: no other page"
     )
     max_connections: int = Field(1000, ge=1, description="connections open at once; the next one is answered 503")
     client_timeout_s: float = Field(
@@ -49,8 +68,16 @@ class ApiSettings(QueueSettings):
 
     @property
     def max_body_bytes(self) -> int:
-        """Both files, with room for the fields and the multipart framing."""
-        return self.max_image_bytes + self.max_mask_bytes + MIB
+        """Both files in base64 with a few characters escaped, with room for the fields and the framing."""
+        return 3 * (self.max_image_bytes + self.max_mask_bytes) // 2 + MIB
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_not_our_own(cls, value: str) -> str:
+        """Below such a path nobody could tell a path that the proxy has passed on from one that it has stripped."""
+        if value.split("/")[1:2] and value.split("/")[1] in OWN_PATHS:
+            raise ValueError(f"root_path: {value!r} begins as paths of the API itself do; take another, as /infill/v1")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -59,15 +86,38 @@ class ApiSettings(QueueSettings):
             ipaddress.ip_network(proxy)
         return value
 
+    @field_validator("input_hosts")
+    @classmethod
+    def _are_input_hosts(cls, value: str | None) -> str | None:
+        Hosts(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for origin in _split(value):
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write it as https://app.example.com, without a path")
+        return value
+
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
         needed = math.ceil(self.max_body_bytes / self.caller_share)
         if self.max_inflight_bytes < needed:
             raise ValueError(
-                f"max_inflight_bytes: {self.max_inflight_bytes} hold not even one of the largest bodies; set at least "
-                f"{needed} (max_image_bytes + max_mask_bytes + {MIB}, over caller_share)"
+                f"INFILL_MAX_INFLIGHT_BYTES: {self.max_inflight_bytes} hold not even one of the largest bodies; set at "
+                f"least {needed} (1.5 times max_image_bytes + max_mask_bytes, and {MIB}, over caller_share)"
             )
         return self
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether each call needs an API key."""
+        return self.auth == "on" or (self.auth == "auto" and not is_loopback(self.host))
+
+    @property
+    def origins(self) -> list[str]:
+        return _split(self.cors_origins)
 
     @property
     def proxies(self) -> list[str]:
@@ -84,6 +134,14 @@ class ApiSettings(QueueSettings):
         except ValueError:
             return False
         return any(found in network for network in self._networks)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _split(value: str | None) -> list[str]:

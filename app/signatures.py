@@ -3,13 +3,18 @@
 import codecs
 import re
 
+from jobs.formats import HAS_HEIC
+
+HEIC = "a HEIC file"
+_DAMAGED = "file that is damaged, or of a kind that is not supported"
+_AVIF, _HEIC = rb".{4}ftyp(avif|avis|mif1.{4,40}avif)", rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)(?!.{4,40}avif)"
+
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"GIF8[79]a", "a GIF file"),
     (rb"BM.{4}\0\0\0\0", "a BMP file"),
-    (rb".{4}ftyp(avif|avis|mif1.{4,40}avif)", "an AVIF file"),
-    (rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", "a HEIC file"),
+    *(() if HAS_HEIC else ((_HEIC, HEIC),)),
     (rb".{4}ftyp(crx )", "a camera's raw file (CR3)"),
-    (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI |\0\0\x01\xba", "a video"),
+    (rb".{4}ftyp(?!avif|avis|hei[cmsx]|hev[cmsx]|mif1|msf1)|\x1a\x45\xdf\xa3|RIFF.{4}AVI |\0\0\x01\xba", "a video"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL file"),
     (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ", "a JPEG 2000 file"),
     (rb"8BPS", "a Photoshop file"),
@@ -36,6 +41,8 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 """Pattern of the first bytes -> what it is; the first that matches counts."""
 
 TAKEN: tuple[tuple[bytes, str], ...] = (
+    (_AVIF, f"an AVIF {_DAMAGED}"),
+    (_HEIC, f"a HEIC {_DAMAGED}"),
     (rb"\x89PNG|\xff\xd8\xff|RIFF.{4}WEBP", "a picture whose header is damaged"),
     (rb"II[*+]\0|MM\0[*+]", "a TIFF file that is damaged, or whose samples have a layout that is not supported"),
 )

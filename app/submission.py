@@ -1,172 +1,248 @@
-"""From the form's fields and files to an accepted job."""
+"""From a request and its files to an accepted job, and to its end for a caller that waits. Knows no HTTP.
+
+Each API, native or of another client, translates into a ``Submission`` and what comes back into its own response.
+"""
 
 import hashlib
 import json
-import secrets
-from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Literal
 
 import anyio
-from fastapi import UploadFile
-from fastapi.datastructures import FormData
-from pydantic import ConfigDict, Field, Json
 
-from app.examples import FORM
+from app import extension
+from app.backend import Backend
+from app.follow import look, wait_for_end
 from app.loras import check_loras
-from app.masks import SettledMask
+from app.mask_shapes import Shapes
+from app.masks import DecodedMask
 from app.schedulers import check_found_scheduler
-from app.service import Service
-from app.settings import ApiSettings
-from app.uploads import read_file
-from jobs.approximations import approximations_of, check_caching
-from jobs.catalog import Catalog, ModelEntry
-from jobs.errors import InvalidField, NoSurroundings, UnknownField
+from app.selections import asks_for_subject, plain, selection_of
+from app.uploads import check_file, read_file
+from jobs.approximations import approximations_of
+from jobs.catalog import ModelEntry
+from jobs.deliveries import Delivery
+from jobs.errors import InvalidField, JobError, NoSurroundings
+from jobs.eta import region_of, workload_on
+from jobs.job_view import JobView
+from jobs.outputs import check_output
 from jobs.queue import Idempotency, Submitted
 from jobs.room import results_at_most
-from jobs.schedulers import check_scheduler
-from jobs.schema import MAX_SEED, InpaintParameters, InpaintRequest, Loras
-from jobs.work import region_of, work_on
+from jobs.schema import InpaintParameters, InpaintRequest, InputName
 
-FILES = {"image", "mask"}
-ABOUT_THE_CALL = {"on_disconnect"}
-READ_HERE = {"mask_scale"}
-"""Fields that have done their work once the mask has been read."""
-
-
-class InpaintForm(InpaintRequest):
-    """The multipart form of ``POST /v1/inpaint``. An empty value counts as absent."""
-
-    model_config = ConfigDict(json_schema_extra={"example": FORM})
-
-    loras: Json[Loras] = Field((), description='Adapters for this request only: [{"name": "...", "scale": 0.8}, ...]')
-    image: UploadFile = Field(description="The photo: PNG, JPEG, WebP or TIFF.")
-    mask: UploadFile = Field(description="Of the image's size; mask_mode says how it is read.")
-    on_disconnect: Literal["continue", "cancel"] = Field(
-        "continue", description="What becomes of the job if the caller leaves while the call waits (Prefer: wait)."
-    )
+HASHED_BYTES = 2**18
+"""Of a file at a time."""
 
 
 @dataclass(frozen=True)
-class Files:
-    image: bytes
-    mask: bytes
+class Submission:
+    """What a caller asks for. The files stay where they are (above 1 MB on disk) until a decoder is free."""
+
+    request: InpaintRequest
+    files: Mapping[InputName, BinaryIO]
+    caller: str
+    given: Mapping[str, Any]
+    """The fields as the caller sent them: with the files, what a repeated call is compared by."""
+    idempotency_key: str | None = None
+    deliveries: Sequence[Delivery] = ()
+    """What is sent out when the job has ended."""
+    request_id: str = ""
+
+    def idempotency(self) -> Idempotency | None:
+        """Two callers may use the same key without meeting each other's jobs. Reads the files."""
+        if self.idempotency_key is None:
+            return None
+        key = hashlib.sha256(f"{self.caller}\n{self.idempotency_key}".encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.given, sort_keys=True).encode())
+        for name in sorted(self.files):
+            digest.update(_digest(self.files[name]))
+        return Idempotency(key, digest.hexdigest())
 
 
-def check_names(form: FormData) -> None:
-    """Raise UnknownField, or InvalidField for a field that came twice: which one was meant would be a guess."""
-    names = [name for name, _ in form.multi_items()]
-    unknown = sorted(set(names) - set(InpaintForm.model_fields))
-    if unknown:
-        quoted = ", ".join(repr(name[:100]) for name in unknown[:10])
-        raise UnknownField(f"There is no field {quoted}. The fields are {', '.join(InpaintForm.model_fields)}.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidField(f"{', '.join(twice)}: sent more than once. Send each field once.")
+@dataclass(frozen=True)
+class Wait:
+    """How a caller waits for the end of its job."""
+
+    seconds: float
+    has_left: Callable[[], Awaitable[bool]]
+    on_leaving: Literal["continue", "cancel"] = "continue"
 
 
-def settle_parameters(request: InpaintRequest, catalog: Catalog) -> InpaintParameters:
-    """Fields that were sent win over the preset, the preset over the model's defaults; else a random seed.
+@dataclass(frozen=True)
+class Answer:
+    """``view`` is the job as it is at the end of the wait; None for a caller that has left meanwhile."""
+
+    submitted: Submitted
+    view: JobView | None
+
+
+async def submit_and_wait(
+    backend: Backend,
+    submission: Submission,
+    wait: Wait | None = None,
+    accepted: Callable[[Submitted], Awaitable[None]] | None = None,
+) -> Answer:
+    """Check, decode and enqueue; then wait for the job's end, if ``wait`` asks for it.
+
+    Args:
+        accepted: called once the job is in the queue and the files are not needed any more.
 
     Raises:
-        UnknownModel, InvalidField: the catalog has no such model, preset or scheduler, or the model does not go so far.
+        RequestError, Refused: no job was made.
     """
-    name = request.model or catalog.default
-    defaults = catalog.model(name)
-    preset = (
-        defaults.preset(request.preset).model_dump(exclude_none=True, exclude={"description"}) if request.preset else {}
-    )
-    given = request.model_dump(exclude_none=True, exclude={*FILES, *ABOUT_THE_CALL, *READ_HERE, "preset"})
-    settled = {
-        "seed": secrets.randbelow(last_seed(request.n) + 1),
-        "num_inference_steps": defaults.num_inference_steps,
-        "guidance_scale": defaults.guidance_scale,
-        "strength": defaults.strength,
-        "scheduler": defaults.scheduler,
-        "masked_content": defaults.masked_content,
-    }
-    parameters = InpaintParameters.model_validate(settled | preset | given | {"model": name})
-    check_scheduler(parameters.scheduler, defaults.family, parameters.num_inference_steps, defaults.schedulers)
-    check_caching(parameters.cache_interval, defaults.family)
-    check_limits(parameters, defaults)
-    return parameters
+    submitted = await submit(backend, submission)
+    if accepted:
+        await accepted(submitted)
+    if wait is None:
+        return Answer(submitted, await look(backend, submitted.job_id))
+    view = await wait_for_end(backend, wait.has_left, submitted.job_id, wait.seconds)
+    if view is None and wait.on_leaving == "cancel":
+        await cancel_as_left(backend, submitted.job_id)
+    return Answer(submitted, view)
 
 
-def check_limits(parameters: InpaintParameters, entry: ModelEntry) -> None:
-    """Raise InvalidField for what the model's entry in the catalog does not allow, and seeds that would not be."""
-    limits = {"num_inference_steps": entry.max_num_inference_steps, "n": entry.max_n}
-    for name, limit in limits.items():
-        if getattr(parameters, name) > limit:
-            raise InvalidField(f"{name}: model {parameters.model!r} takes at most {limit}.")
-    if parameters.seed > last_seed(parameters.n):
-        raise InvalidField(
-            f"seed, n: image k of n uses seed + k, and {parameters.seed} + {parameters.n - 1} is above {MAX_SEED}. "
-            f"With n={parameters.n} send a seed up to {last_seed(parameters.n)}."
-        )
+async def cancel_as_left(backend: Backend, job_id: str) -> None:
+    """Cancel a job whose caller has left, unless it has just ended."""
+    with suppress(JobError):
+        await anyio.to_thread.run_sync(backend.queue.cancel, job_id)
+        backend.metrics.canceled.labels("left").inc()
 
 
-def last_seed(n: int) -> int:
-    """The largest seed whose ``n`` images all have one that can be sent again."""
-    return MAX_SEED - (n - 1)
-
-
-def fingerprint(request: InpaintRequest, files: Files) -> str:
-    """SHA-256 over what the caller sent: the fields that were given, and both files."""
-    fields = json.dumps(request.model_dump(exclude_unset=True, exclude=FILES | ABOUT_THE_CALL), sort_keys=True)
-    digest = hashlib.sha256(fields.encode())
-    for data in (files.image, files.mask):
-        digest.update(hashlib.sha256(data).digest())
-    return digest.hexdigest()
-
-
-def idempotency_of(key: str, caller: str, request: InpaintRequest, files: Files) -> Idempotency:
-    """Two callers may use the same key without meeting each other's jobs."""
-    return Idempotency(hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest(), fingerprint(request, files))
-
-
-async def submit(service: Service, form: InpaintForm, caller: str, idempotency_key: str | None = None) -> Submitted:
-    """Check, settle the mask and enqueue a job of ``caller``.
+async def submit(backend: Backend, submission: Submission) -> Submitted:
+    """Check, decode the mask and enqueue a job.
 
     Raises the RequestErrors and Refused of ``jobs/errors.py``.
     """
-    parameters = settle_parameters(form, service.catalog)
-    files = await anyio.to_thread.run_sync(_read, service.settings, form.image.file, form.mask.file)
-    idempotency = idempotency_of(idempotency_key, caller, form, files) if idempotency_key else None
-    if earlier := await anyio.to_thread.run_sync(_before_decoding, service, parameters, caller, idempotency):
-        return earlier
-    entry = service.catalog.model(parameters.model)
-    size = await service.decoders.image(files.image)
-    mask = await service.decoders.mask(files.mask, parameters.mask_mode, form.mask_scale, size)
+    submission = replace(submission, request=plain(submission.request))
+    parameters = backend.catalog.resolve(submission.request)
+
+    def check() -> tuple[Idempotency | None, Submitted | None]:
+        extension.check_fields(submission.request, "mask" in submission.files)
+        if submission.request.task != "extend":
+            _check_mask_fields(submission.request, "mask" in submission.files)
+        _check_files(backend, submission.files)
+        idempotency = submission.idempotency()
+        return idempotency, _before_decoding(backend, parameters, submission.caller, idempotency)
+
+    idempotency, submitted = await anyio.to_thread.run_sync(check)
+    if submitted is None:
+        async with _decoder(backend, submission):
+            submitted = await _decode_and_enqueue(backend, parameters, submission, idempotency)
+    if submitted.replayed:
+        backend.metrics.replayed.inc()
+    else:
+        backend.metrics.submitted.labels(parameters.model).inc()
+    return submitted
+
+
+@asynccontextmanager
+async def _decoder(backend: Backend, submission: Submission) -> AsyncIterator[None]:
+    """A decoder's turn; before it, a place where a subject is to be found. Raises DecodersBusy."""
+    async with AsyncExitStack() as held:
+        if asks_for_subject(submission.request):
+            await held.enter_async_context(backend.selections.place(submission.caller))
+        await held.enter_async_context(backend.decoders.turn())
+        yield
+
+
+def _check_files(backend: Backend, files: Mapping[InputName, BinaryIO]) -> None:
+    """Raise InvalidField without an image; TooLarge, InvalidImage, InvalidMask."""
+    if "image" not in files:
+        raise InvalidField("image: This field is missing.")
+    for name, limit_bytes in _limits(backend).items():
+        if name in files:
+            check_file(files[name], limit_bytes, name)
+
+
+def _check_mask_fields(request: InpaintRequest, has_file: bool) -> None:
+    """Raise InvalidField for fields without a meaning beside the others, and where nothing says what is repainted."""
+    if asks_for_subject(request):
+        selection_of(request)
+        if has_file or request.mask_polygon:
+            raise InvalidField(
+                "mask, mask_polygon: with mask_points, mask_subject or task=replace_background the mask is found, and "
+                "neither can be sent. POST /v1/masks finds it, and what it answers with can be sent as mask."
+            )
+    elif not (has_file or _shapes_of(request)):
+        raise InvalidField("mask: This field is missing. Send a mask file, mask_box or mask_polygon.")
+    about_the_file = {name: getattr(request, name) for name in ("mask_mode", "mask_scale", "mask_threshold")}
+    unread = [name for name, value in about_the_file.items() if value != InpaintRequest.model_fields[name].default]
+    if unread and not has_file:
+        raise InvalidField(f"{', '.join(unread)}: it says how a mask file is read, and none was sent. Leave it out.")
+    if request.mask_threshold and request.mask_scale == "binary":
+        raise InvalidField(
+            "mask_threshold, mask_scale: with mask_scale=binary every value above 0 is full already. Send one of them."
+        )
+
+
+def _shapes_of(request: InpaintRequest) -> Shapes:
+    return Shapes(request.mask_box, request.mask_polygon)
+
+
+def _limits(backend: Backend) -> dict[InputName, int]:
+    return {"image": backend.settings.max_image_bytes, "mask": backend.settings.max_mask_bytes}
+
+
+def _digest(file: BinaryIO) -> bytes:
+    """SHA-256 of a file from its start, to which it returns."""
+    digest = hashlib.sha256()
+    while part := file.read(HASHED_BYTES):
+        digest.update(part)
+    file.seek(0)
+    return digest.digest()
+
+
+async def _decode_and_enqueue(
+    backend: Backend, parameters: InpaintParameters, submission: Submission, idempotency: Idempotency | None
+) -> Submitted:
+    """What holds the uploads' bytes: as many calls of it run as there are decoders."""
+    entry, limits, files = backend.catalog.model(parameters.model), _limits(backend), submission.files
+    image = await anyio.to_thread.run_sync(read_file, files["image"], limits["image"], "image")
+    size, alpha = await backend.decoders.image(image)
+    check_output(parameters.output_format, size, alpha)
+    asked = submission.request
+    if extended := extension.plan(asked, size, backend.settings.max_pixels):
+        size, parameters = extended.size, parameters.model_copy(update={"extend": extended})
+        mask = await backend.decoders.border(extended)
+    elif asks_for_subject(asked):
+        mask = await backend.decoders.subject(image, selection_of(asked))
+    else:
+        uploaded = None
+        if "mask" in files:
+            uploaded = await anyio.to_thread.run_sync(read_file, files["mask"], limits["mask"], "mask")
+        how = (parameters.mask_mode, asked.mask_scale, size, asked.mask_threshold, _shapes_of(asked))
+        mask = await backend.decoders.mask(uploaded, *how)
+        del uploaded
+    parameters = parameters.model_copy(update={"mask_mode": mask.report.mode})  # auto: as it was read
     _check_surroundings(mask, parameters, entry)
     region = region_of(parameters, entry, size, mask.report.bbox)
-    work = work_on(parameters, entry, region.canvas[0] * region.canvas[1])
+    work = workload_on(parameters, entry, region.canvas[0] * region.canvas[1])
     approximate = approximations_of(parameters, entry.num_inference_steps, region)
-    reserved = results_at_most(parameters, files.image, size)
+    inputs: dict[InputName, bytes] = {"image": image, "mask": mask.png}
+    reserved = results_at_most(parameters, image, size)
     return await anyio.to_thread.run_sync(
-        service.queue.submit,
-        *(parameters, mask.report, files.image, mask.png, idempotency, caller, work, approximate, reserved),
-    )
-
-
-def _read(settings: ApiSettings, image: BinaryIO, mask: BinaryIO) -> Files:
-    return Files(
-        read_file(image, settings.max_image_bytes, "image"),
-        read_file(mask, settings.max_mask_bytes, "mask"),
+        backend.queue.submit,
+        *(parameters, mask.report, inputs, idempotency, submission.caller, work, approximate, reserved),
+        *(backend.authentication.keys is not None, size[0] * size[1] * parameters.n, submission.deliveries),
+        submission.request_id,
     )
 
 
 def _before_decoding(
-    service: Service, parameters: InpaintParameters, caller: str, idempotency: Idempotency | None
+    backend: Backend, parameters: InpaintParameters, caller: str, idempotency: Idempotency | None
 ) -> Submitted | None:
     """Answer a repeated request; refuse an unfit scheduler or adapter, and what has no room, before decoding pixels."""
-    if idempotency and (earlier := service.queue.replay(idempotency)):
+    if idempotency and (earlier := backend.queue.replay(idempotency)):
         return earlier
-    check_found_scheduler(service, parameters)
-    check_loras(service, parameters)
-    service.queue.check_room(caller)
+    check_found_scheduler(backend, parameters)
+    check_loras(backend, parameters)
+    backend.queue.check_room(caller)
     return None
 
 
-def _check_surroundings(mask: SettledMask, parameters: InpaintParameters, entry: ModelEntry) -> None:
+def _check_surroundings(mask: DecodedMask, parameters: InpaintParameters, entry: ModelEntry) -> None:
     """Raise NoSurroundings for a mask of the whole picture where the model cannot paint without surroundings."""
     if entry.needs_surroundings and not mask.leaves_known:
         raise NoSurroundings(

@@ -1,19 +1,19 @@
 """Uploads: read, measured by their header, and checked to be whole. A worker decodes the image, once."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from app.signatures import known_as, taken_but_unreadable
+from app.bands import decode, decoded_webp, stored_size
+from app.signatures import HEIC, known_as, taken_but_unreadable
 from jobs import png_chunks, samples
 from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
 from jobs.file_structure import Unreasonable, check_structure
-
-FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "TIFF": "TIFF"}
-"""Pillow's name -> ours. MPO is a JPEG with a preview or gain map behind it, as phones write; the first one counts."""
+from jobs.formats import HAS_HEIC, HEIC_REMEDY, NAMES, PILLOW_FORMATS, SHOWN
 
 IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B", "I;16L")
 """Pillow modes that are read. Not Lab without a profile, nor a photo in floating point: white would be a guess."""
@@ -23,28 +23,47 @@ SIDEWAYS = (5, 6, 7, 8)
 
 Size = tuple[int, int]
 
+
+class Photo(NamedTuple):
+    """Of an image that was checked. ``alpha``: whether it has an alpha channel or a transparent colour."""
+
+    size: Size
+    alpha: bool
+
+
 _DAMAGED = "{what}: the file is damaged or cut short and cannot be decoded."
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
 
 
+def check_file(file: BinaryIO, limit_bytes: int, what: str) -> None:
+    """Raise TooLarge, or Invalid... for an empty file, without holding its bytes. ``what``: "image" or "mask"."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    _check_bytes(size, limit_bytes, what)
+
+
 def read_file(file: BinaryIO, limit_bytes: int, what: str) -> bytes:
-    """All bytes of an uploaded file. ``what``: "image" or "mask". Raises TooLarge, and Invalid... for an empty file."""
+    """All bytes of an uploaded file. Raises what ``check_file`` does."""
     data = file.read(limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise TooLarge(f"{what}: the file is larger than the {limit_bytes} bytes that are allowed.")
-    if not data:
-        raise unreadable(what)(f"{what}: the file is empty. Send a {allowed_formats()} file.")
+    _check_bytes(len(data), limit_bytes, what)
     return data
 
 
+def _check_bytes(size: int, limit_bytes: int, what: str) -> None:
+    if size > limit_bytes:
+        raise TooLarge(f"{what}: the file is larger than the {limit_bytes} bytes that are allowed.")
+    if not size:
+        raise unreadable(what)(f"{what}: the file is empty. Send a {allowed_formats()} file.")
+
+
 def allowed_formats() -> str:
-    names = list(dict.fromkeys(FORMATS.values()))
+    names = [SHOWN[NAMES[name]] for name in PILLOW_FORMATS]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def check_image(data: bytes, max_pixels: int) -> Size:
-    """Check that the image is whole and return its upright (width, height).
+def check_image(data: bytes, max_pixels: int) -> Photo:
+    """Check that the image is whole and return its upright (width, height), and whether it has transparency.
 
     JPEG and PNG say by their own form whether they are whole, which is 20 times cheaper to read than their pixels;
     other formats are decoded. Raises InvalidImage, TooLarge.
@@ -53,11 +72,24 @@ def check_image(data: bytes, max_pixels: int) -> Size:
         _check_profile(image, data)
         if image.format in ("JPEG", "MPO"):
             _check_jpeg_ends(data)
-        elif image.format != "PNG":
-            image.load()  # turns a TIFF upright
-        size = image.size
-        exif = Image.Image.getexif(image)  # PNG's own decodes the pixels, to look for it behind them
-        return size[::-1] if exif.get(ExifTags.Base.Orientation, 1) in SIDEWAYS else size
+        elif image.format == "WEBP":
+            decoded_webp(image, data, grey=True)
+        elif image.format in ("TIFF", "AVIF", "HEIF"):
+            decode(data)
+        alpha = image.has_transparency_data or b"tRNS" in png_chunks.appearance(data)
+        return Photo(upright_size(image, orientation_of(image)), alpha)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """By EXIF, or by XMP where EXIF says nothing; 1 is upright. To be asked before the file is decoded."""
+    exif = Image.Image.getexif(image)  # PNG's own decodes the pixels, to look for it behind them
+    orientation: int = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation
+
+
+def upright_size(image: Image.Image, orientation: int) -> Size:
+    width, height = stored_size(image)
+    return (height, width) if orientation in SIDEWAYS else (width, height)
 
 
 def _check_profile(image: Image.Image, data: bytes) -> None:
@@ -95,7 +127,7 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
     try:
         check_structure(data)
         source = io.BytesIO(png_chunks.decodable(data))
-        with Image.open(source, formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
+        with Image.open(source, formats=PILLOW_FORMATS) as image:
             _check_header(image, max_pixels, what)
             if image.format == "PNG":
                 png_chunks.check_whole(data)
@@ -111,7 +143,8 @@ def opened(data: bytes, max_pixels: int, what: str) -> Iterator[Image.Image]:
         raise TooLarge(f"{what}: more pixels than the {max_pixels} that are allowed.") from None
     except UnidentifiedImageError:
         found = known_as(data) or taken_but_unreadable(data) or "not a picture in a known format"
-        raise refusal(f"{what}: this is {found}. Send a {allowed_formats()} file.") from None
+        remedy = f" {HEIC_REMEDY}." if found == HEIC and not HAS_HEIC else ""
+        raise refusal(f"{what}: this is {found}. Send a {allowed_formats()} file.{remedy}") from None
     except Exception as error:  # decoders raise anything at all on garbage
         raise refusal(_DAMAGED.format(what=what)) from error
 

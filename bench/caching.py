@@ -14,13 +14,13 @@ import time
 import numpy as np
 import torch
 
-from bench.machine import describe
 from bench.quality import add_photo_options, load_cases, psnr
-from bench.through_worker import worker_fill
+from bench.record import Record, keep_option
+from bench.worker_fill import worker_fill
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.caching", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.caching", description=__doc__, parents=[keep_option()])
     add_photo_options(parser)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=1.5)
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--intervals", type=int, nargs="+", default=[2, 3, 5])
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    print(describe())
+    record = Record(["", "ms", "times as fast", "dB from the exact picture, in the hole"])
     cases = load_cases(chosen.eval, chosen.mask, chosen.size)
     asked = {"prompt": chosen.prompt, "guidance_scale": chosen.guidance}
     ways = {"exact": {"num_inference_steps": chosen.steps}}
@@ -46,11 +46,14 @@ def main() -> None:
             spent[name].append(1000 * (time.perf_counter() - began))
             results[name] = result
             nearness[name].append(psnr(case.hole, result, results["exact"]))
-    print(f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance}")
+    record.notes = [
+        f"{len(cases)} photos, {chosen.mask}, {chosen.size} px, {chosen.steps} steps, guidance {chosen.guidance}."
+    ]
     base = statistics.median(spent["exact"])
     for name in ways:
         ms, near = statistics.median(spent[name]), statistics.median(nearness[name])
-        print(f"{name:18}{ms:6.0f} ms {base / ms:5.2f}x {'' if name == 'exact' else f'{near:6.1f} dB from the exact'}")
+        record.add(name, f"{ms:.0f}", f"{base / ms:.2f}x", "" if name == "exact" else f"{near:.1f}")
+    record.finish(chosen.keep)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 import os
 import platform
-from datetime import date
 from pathlib import Path
 
 import torch
 
 
 def describe() -> str:
-    """One line: date, processor, cores, device, versions."""
+    """One line: processor or GPU, cores, load, versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{date.today()}, {device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
+    return f"{device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
 def _processor() -> str:

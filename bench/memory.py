@@ -18,13 +18,14 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.machine import describe
-from bench.submit import running_api
+from bench.record import Record, keep_option
+from bench.running import running_apis
 from jobs.connection import connect_api
 
 MB = 1e6
 SIZE = (6000, 6600)
 """39.6 of the 40 megapixels that are allowed."""
+COLUMNS = ("upload", "MB", "megapixels", "bytes a pixel beside it")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Peak:
     """What one API process took for some uploads at once; ``answers``: status, or a problem's code -> how many."""
 
     taken_bytes: int
@@ -113,15 +114,16 @@ async def post(url: str, upload: Upload, count: int) -> Counter[str]:
     return Counter(answer.json().get("code", str(answer.status_code)) for answer in answers)
 
 
-def measure(upload: Upload, count: int) -> Cell:
-    with running_api(min(os.sched_getaffinity(0))) as (url, redis_url, pid):
+def measure(upload: Upload, count: int) -> Peak:
+    with running_apis(min(os.sched_getaffinity(0))) as (redis_url, (api,)):
+        url, pid = api.url, api.pid
         asyncio.run(post(url, WARM_UP, 1))
         before = memory(pid, "VmRSS")
         answers = asyncio.run(post(url, upload, count))
         taken = memory(pid, "VmHWM") - before
         with connect_api(redis_url) as connection:
             connection.flushdb()
-    return Cell(taken, answers)
+    return Peak(taken, answers)
 
 
 def memory(pid: int, field: str) -> int:
@@ -137,30 +139,25 @@ def memory(pid: int, field: str) -> int:
     return total
 
 
-def row(upload: Upload, cells: Sequence[Cell]) -> str:
+def row(upload: Upload, cells: Sequence[Peak]) -> list[str]:
     """The first cell, less the upload, gives the bytes a pixel."""
     beside = cells[0].taken_bytes - upload.size_bytes * sum(cells[0].answers.values())
     a_pixel = f"{beside / upload.pixels:.1f}" if upload.pixels else "-"
     figures = [f"{upload.size_bytes / MB:.1f}", f"{upload.pixels / MB:.1f}", a_pixel]
-    return line(upload.name, *figures, *(cell.text() for cell in cells))
-
-
-def line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    return [upload.name, *figures, *(cell.text() for cell in cells)]
 
 
 def main() -> None:
     makers = uploads()
-    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__, parents=[keep_option()])
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--uploads", choices=makers, nargs="+", default=list(makers))
     chosen = parser.parse_args()
-    print(describe())
-    print(line("upload", "MB", "megapixels", "bytes a pixel beside it", *(f"x{count}" for count in chosen.at_once)))
-    print(line(*["---"] * (4 + len(chosen.at_once))))
+    record = Record([*COLUMNS, *(f"x{count}" for count in chosen.at_once)])
     for name in chosen.uploads:
         upload = makers[name]()
-        print(row(upload, [measure(upload, count) for count in chosen.at_once]), flush=True)
+        record.add(*row(upload, [measure(upload, count) for count in chosen.at_once]))
+    record.finish(chosen.keep)
 
 
 if __name__ == "__main__":

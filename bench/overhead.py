@@ -6,7 +6,7 @@ against the job's own account of it. Overhead is everything but ``text_encode``,
 encodings meanwhile: each request stands for a new photo.
 
 ``--photos 1024x1024 6000x4000`` instead sets photos beside each other, in turns: JPEGs with the same small mask, so
-that the networks have the same to do. What a larger one costs more is told with decoding and PNG apart, which every
+that the networks have the same to do. What a larger one costs more is shown with decoding and PNG apart, which every
 pixel has to go through.
 """
 
@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.machine import describe
-from bench.service import running_service
+from bench.record import Record, keep_option
+from bench.running import running_service
 
 MODEL_PHASES = ("text_encode", "vae_encode", "denoise", "vae_decode")
 NOT_PHASES = ("total", "steps", "step_p50", "batch_mean")
@@ -117,31 +117,30 @@ def quantile(values: list[float], share: float) -> float:
     return float(np.quantile(values, share))
 
 
-def report(answers: list[Answer]) -> str:
+def report(answers: list[Answer]) -> Record:
     """Where the time of one edit went."""
     model = [sum(answer.account[phase] for phase in MODEL_PHASES) for answer in answers]
     overhead = [answer.wall - spent for answer, spent in zip(answers, model, strict=True)]
     shares = [cost / answer.wall for answer, cost in zip(answers, overhead, strict=True)]
     rows = [(part, [answer.parts()[part] for answer in answers]) for part in answers[0].parts()]
     rows += [("network and VAE", model), ("overhead", overhead)]
-    lines = [f"{'':42}{'p50 ms':>10}{'p95 ms':>10}"]
-    lines += [f"{name:42}{quantile(values, 0.5):10.1f}{quantile(values, 0.95):10.1f}" for name, values in rows]
-    share = f"{statistics.median(shares):.1%} of the request (p50), {quantile(shares, 0.95):.1%} (p95)"
-    return "\n".join([*lines, f"overhead is {share}"])
+    cells = [[name, f"{quantile(values, 0.5):.1f}", f"{quantile(values, 0.95):.1f}"] for name, values in rows]
+    share = f"{100 * quantile(shares, 0.5):.1f} % of the request (p50), {100 * quantile(shares, 0.95):.1f} % (p95)"
+    return Record(["", "p50 ms", "p95 ms"], cells, [f"Overhead is {share}."])
 
 
-def comparison(labels: Sequence[str], answers: Sequence[list[Answer]]) -> str:
+def comparison(labels: Sequence[str], answers: Sequence[list[Answer]]) -> Record:
     """Medians of the same edit in several photos, and how many times the first one's cost the others have."""
     rows = [
         (part, [statistics.median(answer.parts()[part] for answer in side) for side in answers])
         for part in answers[0][0].parts()
     ]
     rows.append(("the edit, decode and PNG apart", [statistics.median(map(edit_ms, side)) for side in answers]))
-    lines = [f"{'p50 ms':42}{''.join(f'{label:>12}' for label in labels)}"]
-    lines += [f"{name:42}{''.join(f'{value:12.1f}' for value in values)}" for name, values in rows]
     first, *others = rows[-1][1]
     ratios = [f"{label} costs {value / first:.2f}x" for label, value in zip(labels[1:], others, strict=True)]
-    return "\n".join([*lines, f"decode and PNG apart, {', '.join(ratios)} the edit of {labels[0]}"])
+    cells = [[name, *(f"{value:.1f}" for value in values)] for name, values in rows]
+    notes = [f"Decode and PNG apart, {', '.join(ratios)} the edit of {labels[0]}."] if others else []
+    return Record(["p50 ms", *labels], cells, notes)
 
 
 def edit_ms(answer: Answer) -> float:
@@ -150,7 +149,7 @@ def edit_ms(answer: Answer) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__, parents=[keep_option()])
     parser.add_argument("--size", type=int, default=512, help="side of the photo in pixels")
     parser.add_argument("--photos", nargs="+", type=_size, help="sizes to be set beside each other, as 6000x4000")
     parser.add_argument("--mask-box", nargs=4, type=int, default=(64, 64, 160, 160), help="left top right bottom")
@@ -163,9 +162,9 @@ def main() -> None:
     with running_service() as url:
         answers = measure(url, edits, chosen.requests, chosen.steps)
     labels = [edit.label for edit in edits]
-    print(describe())
-    print(f"{chosen.requests} requests one after another, {', '.join(labels)} px, {chosen.steps} steps")
-    print(comparison(labels, answers) if chosen.photos else report(answers[0]))
+    record = comparison(labels, answers) if chosen.photos else report(answers[0])
+    record.notes.append(f"{chosen.requests} requests one after another, {', '.join(labels)} px, {chosen.steps} steps.")
+    record.finish(chosen.keep)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,41 +1,31 @@
-"""Processor time of processes, from proc(5): a figure that does not suffer much from what else the machine does."""
+"""Processor time of processes: a figure that does not suffer much from what else the machine does."""
 
 import os
 from contextlib import suppress
-from pathlib import Path
+
+import psutil
 
 
 def used_s(pid: int) -> float:
-    """User and system time of a process and its threads so far. Raises OSError when it is gone."""
-    fields = _fields(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def used_by_sessions_s(sessions: set[int]) -> float:
-    """The same over all living processes of some sessions (``setsid``)."""
-    total = 0.0
-    for pid in _pids():
-        with suppress(OSError):
-            if int(_fields(pid)[3]) in sessions:
-                total += used_s(pid)
-    return total
+    """User and system time of a process and its threads so far. Raises psutil.NoSuchProcess when it is gone."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def sessions_of_children() -> set[int]:
-    """The sessions that children of this process lead."""
+    """The sessions (``setsid``) of the children of this process, of theirs, and so on; not its own."""
     found = set()
-    for pid in _pids():
-        with suppress(OSError):
-            parent, session = _fields(pid)[1], int(_fields(pid)[3])
-            if int(parent) == os.getpid() and session == pid:
-                found.add(session)
-    return found
+    for process in psutil.Process().children(recursive=True):
+        with suppress(ProcessLookupError):
+            found.add(os.getsid(process.pid))
+    return found - {os.getsid(0)}
 
 
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def _fields(pid: int) -> list[str]:
-    """From the third on: state, parent, group, session, ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def used_by_sessions_s(sessions: set[int]) -> float:
+    """What all living processes of some sessions have used."""
+    total = 0.0
+    for pid in psutil.pids():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(pid) in sessions:
+                total += used_s(pid)
+    return total

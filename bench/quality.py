@@ -23,20 +23,22 @@ from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
-from bench.machine import describe
-from bench.through_worker import worker_fill
-from worker.fill import fill
-from worker.smooth_fill import smooth_fill
-from worker.training.vgg_hed import VggHed
+from bench.record import Record, keep_option
+from bench.worker_fill import worker_fill
+from recipe.vgg_hed import VggHed
+from worker.pixels.fill.biharmonic import smooth_fill
+from worker.pixels.fill.texture import fill
 
 Pixels = NDArray[np.uint8]
 Hole = NDArray[np.bool_]
 Fill = Callable[[Pixels, Hole], Pixels]
 MASKS = ("brush", "box")
+MEANING = "PSNR in the hole (dB) / SSIM over its box (higher is better) / VGG-HED of the picture (lower is better)."
+PHOTOS = Path(__file__).with_name("photos")
 
 
 @dataclass(frozen=True)
-class Case:
+class MaskedPhoto:
     """One photo with its hole (True = repaint), both square."""
 
     name: str
@@ -51,15 +53,18 @@ class Score:
     vgg_hed: float
     ms: float
 
+    def cells(self) -> list[str]:
+        return [f"{self.psnr:.2f} / {self.ssim:.4f} / {self.vgg_hed:.4f}", f"{self.ms:.0f}"]
 
-def load_cases(folder: Path, mask: str, size_px: int) -> list[Case]:
+
+def load_cases(folder: Path, mask: str, size_px: int) -> list[MaskedPhoto]:
     """The centre squares: photos resized with Lanczos, masks by the nearest pixel."""
     cases = []
     for path in sorted(folder.glob("*.png")):
         with Image.open(path) as photo, Image.open(folder / "masks" / f"{path.stem}_{mask}.png") as grey:
             image = _square(photo.convert("RGB"), size_px, Image.Resampling.LANCZOS)
             hole = _square(grey.convert("L"), size_px, Image.Resampling.NEAREST) > 127
-        cases.append(Case(path.stem.split("_", 1)[1], image, hole))
+        cases.append(MaskedPhoto(path.stem.split("_", 1)[1], image, hole))
     return cases
 
 
@@ -111,7 +116,7 @@ def psnr(hole: NDArray[np.bool_], one: Pixels, other: Pixels) -> float:
     return float(10 * np.log10(255**2 / max(error.mean(), 1e-9)))
 
 
-def score(case: Case, filled: Pixels, metric: Metric, ms: float) -> Score:
+def score(case: MaskedPhoto, filled: Pixels, metric: Metric, ms: float) -> Score:
     _, similarity = structural_similarity(case.image, filled, channel_axis=2, full=True)
     rows, columns = np.flatnonzero(case.hole.any(1)), np.flatnonzero(case.hole.any(0))
     box = similarity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -130,24 +135,32 @@ def contact_sheet(rows: list[list[Pixels]], path: Path) -> None:
     Image.fromarray(sheet).save(path)
 
 
-def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path) -> None:
-    """Prints one table a mask kind and writes its contact sheet."""
+def measure(folder: Path, size_px: int, methods: dict[str, Fill], sheets: Path, record: Record) -> None:
+    """Adds a row for each method, and writes a contact sheet for each kind of mask."""
     metric = Metric()
-    for kind in MASKS:
-        cases = load_cases(folder, kind, size_px)
-        coverage = np.mean([case.hole.mean() for case in cases])
-        print(f"\n{size_px} px, {kind} ({coverage:.1%}), {len(cases)} photos")
-        print(f"{'method':18}{'PSNR':>8}{'SSIM':>8}{'VGG-HED':>9}{'ms':>7}")
-        rows = [[case.image, np.where(case.hole[..., None], 255, case.image).astype(np.uint8)] for case in cases]
-        for name, method in methods.items():
-            scores = []
-            for case, row in zip(cases, rows, strict=True):
-                begun = time.perf_counter()
-                row.append(method(case.image, case.hole))
-                scores.append(score(case, row[-1], metric, 1000 * (time.perf_counter() - begun)))
-            mean = mean_score(scores)
-            print(f"{name:18}{mean.psnr:8.2f}{mean.ssim:8.4f}{mean.vgg_hed:9.4f}{mean.ms:7.0f}", flush=True)
+    cases = {kind: load_cases(folder, kind, size_px) for kind in MASKS}
+    holes = {kind: [_hole_marked(case) for case in masked] for kind, masked in cases.items()}
+    for name, method in methods.items():
+        scores = {
+            kind: [_scored(case, method, metric, row) for case, row in zip(cases[kind], holes[kind], strict=True)]
+            for kind in MASKS
+        }
+        record.add(str(size_px), name, *(cell for kind in MASKS for cell in mean_score(scores[kind]).cells()))
+    for kind, rows in holes.items():
         contact_sheet(rows, sheets / f"quality-{size_px}-{kind}.png")
+        coverage = np.mean([case.hole.mean() for case in cases[kind]])
+        record.notes.append(f"{size_px} px: {len(rows)} photos, {kind} {100 * coverage:.1f} % of them.")
+
+
+def _hole_marked(case: MaskedPhoto) -> list[Pixels]:
+    """The beginning of its row in the sheet."""
+    return [case.image, np.where(case.hole[..., None], 255, case.image).astype(np.uint8)]
+
+
+def _scored(case: MaskedPhoto, method: Fill, metric: Metric, row: list[Pixels]) -> Score:
+    begun = time.perf_counter()
+    row.append(method(case.image, case.hole))
+    return score(case, row[-1], metric, 1000 * (time.perf_counter() - begun))
 
 
 CLASSICAL: dict[str, Fill] = {
@@ -155,29 +168,31 @@ CLASSICAL: dict[str, Fill] = {
     "Telea r=5": telea,
     "Navier-Stokes": navier_stokes,
     "biharmonic": biharmonic,
-    "worker/smooth_fill.py": smooth_fill,
-    "worker/fill.py": fill,
+    "worker/pixels/fill/biharmonic.py": smooth_fill,
+    "worker/pixels/fill/texture.py": fill,
 }
 
 
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
     """Which development photos and holes, for commands that look at one kind and size at a time."""
-    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
+    parser.add_argument("--eval", type=Path, default=PHOTOS, help="photos, with masks/ in them")
     parser.add_argument("--mask", choices=("brush", "box"), default="box")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
-    parser.add_argument("--eval", type=Path, default=Path("../shared/corpus/eval"), help="photos, with masks/ in them")
-    parser.add_argument("--size", type=int, nargs="+", default=[256], help="256, 512")
+    parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__, parents=[keep_option()])
+    parser.add_argument("--eval", type=Path, default=PHOTOS, help="photos, with masks/ in them")
+    parser.add_argument(
+        "--size", type=int, nargs="+", default=[256], help="sides in pixels (%(default)s); the photos here are 256"
+    )
     parser.add_argument("--sheets", type=Path, default=Path("var/quality"), help="where contact sheets go")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these rows of the table, by their names")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    print(describe())
+    record = Record(["px", "method", *(column for kind in MASKS for column in (kind, "ms"))], notes=[MEANING])
     methods = CLASSICAL | {
         "pocket": worker_fill(),
         "pocket, 2 steps": worker_fill(num_inference_steps=2),
@@ -187,7 +202,8 @@ def main() -> None:
         parser.error(f"there is no method {', '.join(sorted(unknown))}; known: {', '.join(methods)}")
     methods = {name: methods[name] for name in chosen.methods or methods}
     for size_px in chosen.size:
-        measure(chosen.eval, size_px, methods, chosen.sheets)
+        measure(chosen.eval, size_px, methods, chosen.sheets, record)
+    record.finish(chosen.keep)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from jobs.sandbox.process import Answer
 
 LIMITS = Limits(cpu_s=20, wall_s=60, memory_bytes=1 << 30, input_bytes=32 << 20, output_bytes=200_000_000)
 PHOTO_PX = 2000
+FIGURES = ("wall ms, direct", "more", "processor ms, direct", "more", "wall", "processor")
 
 
 def give(_: Sequence[memoryview], size: int) -> tuple[float, list[bytes]]:
@@ -66,16 +67,16 @@ class Costs:
         both = [Cost(cost.wall, cost.core + spent) for cost, spent in zip(ours, child, strict=False)]
         return cls([turn[0] for turn in turns[1:-1]], both[1:])
 
-    def row(self, label: str) -> str:
-        """Medians of wall and processor time: of the direct call, and what the child's costs more."""
-        cells, ratios = list[str](), list[str]()
+    def cells(self) -> list[str]:
+        """``FIGURES``: medians of the direct call, what the child's costs more, and the ratio above 1 ms."""
+        times, ratios = list[str](), list[str]()
         for kind in ("wall", "core"):
             direct, ours = ([getattr(cost, kind) for cost in side] for side in (self.direct, self.sandboxed))
             plain = statistics.median(direct)
             more = statistics.median(child - here for here, child in zip(direct, ours, strict=True))
-            cells += [f"{plain:10.2f}", f"{more:10.2f}"]
-            ratios.append(f"{1 + more / plain:9.2f}x" if plain > 1 else f"{'':10}")
-        return f"{label:34}{''.join(cells)}{''.join(ratios)}"
+            times += [f"{plain:.2f}", f"{more:.2f}"]
+            ratios.append(f"{1 + more / plain:.2f}x" if plain > 1 else "")
+        return [*times, *ratios]
 
 
 def timed(call: Callable[[], object]) -> Cost:
@@ -107,20 +108,19 @@ def measure(function: Callable[..., object], buffer: bytes, argument: object, ca
 
 
 def main() -> None:
-    from bench.machine import describe  # loads torch, which children need not
+    from bench.record import Record, keep_option  # loads torch, which children need not
 
-    parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__, parents=[keep_option()])
     parser.add_argument("--calls", type=int, default=100)
-    calls = parser.parse_args().calls
-    print(describe())
-    columns = ("direct", "more", "direct", "more", "wall", "processor")
-    print(f"{'':34}{'wall, ms':>20}{'processor, ms':>20}")
-    print(f"{f'p50 of {calls} calls':34}{''.join(f'{column:>10}' for column in columns)}")
+    chosen = parser.parse_args()
+    calls = chosen.calls
+    record = Record(["function", *FIGURES], notes=[f"p50 of {calls} calls."])
     for sent, returned in ((1_000, 1_000), (2_000_000, 300_000), (2_000_000, 12_000_000)):
         label = f"give, {sent / 1e6:g} MB in, {returned / 1e6:g} MB out"
-        print(measure(give, bytes(sent), returned, calls).row(label), flush=True)
+        record.add(label, *measure(give, bytes(sent), returned, calls).cells())
     jpeg = photo()
-    print(measure(decode, jpeg, None, calls).row(f"decode, {len(jpeg) / 1e6:.1f} MB in, 12 MB out"))
+    record.add(f"decode, {len(jpeg) / 1e6:.1f} MB in, 12 MB out", *measure(decode, jpeg, None, calls).cells())
+    record.finish(chosen.keep)
 
 
 if __name__ == "__main__":

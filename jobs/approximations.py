@@ -1,14 +1,13 @@
-"""What a request gives up of its model's best result for speed: told in every response, never chosen by the service."""
+"""What a request gives up of its model's best result for speed: in every response, never chosen by the service."""
 
 from jobs.errors import InvalidField
+from jobs.families import FAMILIES, Family
+from jobs.outputs import is_lossless
 from jobs.regions import Region
 from jobs.schema import Approximation, InpaintParameters
 
-CACHING_FAMILIES = ("sd", "sdxl")
-"""Those with a U-Net, whose deep features can be kept from one network call to the next."""
-
 SHALLOW_SHARE = 0.1
-"""What a call that reuses features costs of a full one: ``bench.gpu.ways`` prints it."""
+"""What a call that reuses features costs of a full one: ``bench.gpu.variants`` prints it."""
 
 
 def approximations_of(
@@ -19,14 +18,15 @@ def approximations_of(
         "fewer_steps": parameters.num_inference_steps < usual_steps,
         "cached_features": parameters.cache_interval > 1,
         "shrunk": region is not None and region.scale < 1,
+        "lossy_format": not is_lossless(parameters.output_format, parameters.output_quality),
     }
     return [name for name, true in given_up.items() if true]
 
 
-def check_caching(cache_interval: int, family: str) -> None:
+def check_caching(cache_interval: int, family: Family) -> None:
     """Raise InvalidField where features are to be kept and the family has none to keep."""
-    if cache_interval > 1 and family not in CACHING_FAMILIES:
-        families = " and ".join(CACHING_FAMILIES)
+    if cache_interval > 1 and not FAMILIES[family].caches_features:
+        families = " and ".join(name for name, facts in FAMILIES.items() if facts.caches_features)
         raise InvalidField(
             f"cache_interval: only models of the families {families} can reuse features; family {family!r} takes 1."
         )

@@ -1,17 +1,34 @@
 """The models that can be asked for by name."""
 
 import re
+import secrets
 import tomllib
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
-from jobs.schedulers import NOISE_LAWS, Family, Scheduler, check_scheduler, fitting_schedulers, misfit
-from jobs.schema import CacheInterval, Guidance, MaskedContent, Record, Steps, Strength, WorkerPresence
+from jobs.families import FAMILIES, Family, Recipe, Sampling
+from jobs.outputs import quality_of
+from jobs.schedulers import check_scheduler, fitting_schedulers, misfit
+from jobs.schema import (
+    MAX_SEED,
+    CacheInterval,
+    Common,
+    Guidance,
+    InpaintParameters,
+    InpaintRequest,
+    MaskedContent,
+    Record,
+    Scheduler,
+    Steps,
+    Strength,
+    WorkerPresence,
+)
 
 Source = Literal["embedded", "file", "hub", "folder"]
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
@@ -19,20 +36,28 @@ FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf"
 
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
+ALIASES = ("gpt-image-*", "chatgpt-image-*", "dall-e-*")
+"""Aliases of the first model, where a catalog has no table of its own: the names that OpenAI's clients send."""
 
-class Preset(Record):
-    """A few-step profile of a model, asked for by its name. What it does not say is the model's default."""
+
+class Preset(Sampling):
+    """A few-step profile of a model, asked for by its name. What it leaves out is the model's default."""
 
     description: str = ""
     num_inference_steps: Steps
-    guidance_scale: Guidance | None = None
-    scheduler: Scheduler | None = None
-    strength: Strength | None = None
-    cache_interval: CacheInterval | None = None
 
 
-class ModelEntry(Record):
-    """A model: its family, where its files are, the defaults, limits and presets of a request that names it."""
+class TaskRecipe(Recipe):
+    """What the catalog says of a task. What it leaves out is the family's recipe for it."""
+
+    model: str | None = Field(None, description="the model that does it for requests that name none")
+
+
+class ModelEntry(Sampling):
+    """A model: its family, where its files are, the defaults, limits and presets of a request that names it.
+
+    What an entry leaves out of ``Sampling``, and its sizes, are the family's.
+    """
 
     family: Family
     source: str = Field(
@@ -49,16 +74,20 @@ class ModelEntry(Record):
     guidance_scale: Guidance
     strength: Strength
     scheduler: Scheduler
+    masked_content: MaskedContent
+    cache_interval: CacheInterval
     schedulers: tuple[Scheduler, ...] | None = Field(
         None, min_length=1, description="those that a request may name; absent: all that a worker finds to fit"
     )
-    masked_content: MaskedContent = "original"
-    size_px: int = Field(512, ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
-    max_size_px: int = Field(1024, ge=64, le=4096, multiple_of=64, description="longest side that is run")
+    size_px: int = Field(ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
+    max_size_px: int = Field(ge=64, le=4096, multiple_of=64, description="longest side that is run")
     max_num_inference_steps: Steps = 200
     max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
     needs_surroundings: bool = Field(False, description="paints from what surrounds a hole: a full mask is refused")
     presets: dict[str, Preset] = Field(default_factory=dict)
+    tasks: dict[Literal["remove", "extend"], TaskRecipe] = Field(
+        default_factory=dict, validate_default=True, description="how it does them"
+    )
 
     @property
     def source_kind(self) -> Source:
@@ -69,25 +98,39 @@ class ModelEntry(Record):
             return "file"
         return "hub" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.source) else "folder"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_after_the_family(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("family") not in FAMILIES:
+            return data  # the field itself is refused
+        facts = FAMILIES[data["family"]]
+        sizes = {"size_px": facts.size_px, "max_size_px": max(facts.max_size_px, data.get("size_px") or 0)}
+        tasks = dict(data.get("tasks") or {})
+        for task, recipe in {"remove": facts.remove, "extend": facts.extend}.items():
+            if isinstance(own := tasks.get(task, {}), dict):
+                tasks[task] = {**recipe.model_dump(exclude_none=True), **own}
+        return {**facts.defaults.model_dump(), **sizes, **data, "tasks": tasks}
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.revision and self.source_kind != "hub":
             raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
         if self.config and self.source_kind != "file":
             raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
-        if self.prediction_type != "auto" and NOISE_LAWS[self.family] != "diffusion":
+        if self.prediction_type != "auto" and FAMILIES[self.family].law != "diffusion":
             raise ValueError(f"prediction_type: only for families sd and sdxl, not {self.family!r}")
-        steps = [self.num_inference_steps, *(preset.num_inference_steps for preset in self.presets.values())]
+        if self.tasks["extend"].mask_grow:
+            raise ValueError("tasks.extend.mask_grow: an extension leaves the photo as it is, up to its edge")
+        profiles: list[Sampling] = [self, *self.presets.values(), *self.tasks.values()]
+        steps = [profile.num_inference_steps or self.num_inference_steps for profile in profiles]
         if max(steps) > self.max_num_inference_steps:
-            raise ValueError(f"max_num_inference_steps: defaults and presets go up to {max(steps)}")
-        named = [(preset.scheduler or self.scheduler, preset.num_inference_steps) for preset in self.presets.values()]
+            raise ValueError(f"max_num_inference_steps: defaults, presets and tasks go up to {max(steps)}")
         if unfit := set(self.schedulers or ()) - set(fitting_schedulers(self.family)):
             raise ValueError(f"schedulers: {misfit(min(unfit), self.family, fitting_schedulers(self.family))}")
         try:
-            for scheduler, count in [(self.scheduler, self.num_inference_steps), *named]:
-                check_scheduler(scheduler, self.family, count, self.schedulers)
-            for preset in self.presets.values():
-                check_caching(preset.cache_interval or 1, self.family)
+            for profile, count in zip(profiles, steps, strict=True):
+                check_scheduler(profile.scheduler or self.scheduler, self.family, count, self.schedulers)
+                check_caching(profile.cache_interval or 1, self.family)
         except InvalidField as error:
             raise ValueError(str(error)) from None
         return self
@@ -102,8 +145,42 @@ class ModelEntry(Record):
         named: dict[str, str] = {"scheduler": self.scheduler}
         named |= {f"schedulers.{name}": name for name in self.schedulers or ()}
         named |= {f"presets.{name}.scheduler": preset.scheduler or "" for name, preset in self.presets.items()}
+        named |= {f"tasks.{name}.scheduler": recipe.scheduler or "" for name, recipe in self.tasks.items()}
         unfit = {field: name for field, name in named.items() if name and name not in found}
         return next((f"{field}: {misfit(name, self.family, found)}" for field, name in unfit.items()), None)
+
+    def resolve(self, model: str, request: InpaintRequest) -> InpaintParameters:
+        """All parameters of a request to this entry, called ``model``: the request's own fields, else those of its
+        preset, else of its task's recipe, else the entry's; without a seed, a random one.
+
+        Raises InvalidField: there is no such preset, scheduler or quality, or the model does not go so far.
+        """
+        chosen: dict[str, Any] = {}
+        recipe = self.tasks[request.task] if request.task in ("remove", "extend") else Recipe()
+        for each in (self, recipe, self.preset(request.preset) if request.preset else Sampling(), request):
+            chosen |= each.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        rest = request.model_dump(include=set(Common.model_fields))
+        left_out = Common.model_fields.keys() - request.model_fields_set
+        rest |= recipe.model_dump(include=left_out, exclude_none=True)
+        rest["output_quality"] = quality_of(request.output_format, request.output_quality)
+        seed = secrets.randbelow(last_seed(request.n) + 1) if request.seed is None else request.seed
+        parameters = InpaintParameters.model_validate({**rest, **chosen, "model": model, "seed": seed})
+        check_scheduler(parameters.scheduler, self.family, parameters.num_inference_steps, self.schedulers)
+        check_caching(parameters.cache_interval, self.family)
+        self._check_limits(parameters)
+        return parameters
+
+    def _check_limits(self, parameters: InpaintParameters) -> None:
+        """Raise InvalidField for what the entry does not allow, and for seeds that would not be."""
+        limits = {"num_inference_steps": self.max_num_inference_steps, "n": self.max_n}
+        for name, limit in limits.items():
+            if getattr(parameters, name) > limit:
+                raise InvalidField(f"{name}: model {parameters.model!r} takes at most {limit}.")
+        if parameters.seed > last_seed(parameters.n):
+            raise InvalidField(
+                f"seed, n: image k of n uses seed + k, and {parameters.seed} + {parameters.n - 1} is above {MAX_SEED}. "
+                f"With n={parameters.n} send a seed up to {last_seed(parameters.n)}."
+            )
 
     def preset(self, name: str) -> Preset:
         """Return the preset called ``name``. Raises InvalidField, which lists the known names."""
@@ -118,6 +195,26 @@ class Catalog(Record):
     """All models, by name; the first one is the default."""
 
     models: dict[str, ModelEntry] = Field(min_length=1)
+    aliases: dict[str, str] = Field(
+        default_factory=lambda read: dict.fromkeys(ALIASES, next(iter(read["models"]))),
+        description="pattern of the names that clients of other services send (* any text, ? a character) -> model",
+    )
+
+    @model_validator(mode="after")
+    def _aliases_name_models(self) -> Self:
+        for pattern, name in self.aliases.items():
+            if name not in self.models:
+                known = ", ".join(self.models)
+                raise ValueError(f"aliases: {pattern!r} stands for {name!r}, which is no model. Known models: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_name_models(self) -> Self:
+        for name, entry in self.models.items():
+            for task, recipe in entry.tasks.items():
+                if recipe.model and recipe.model not in self.models:
+                    raise ValueError(f"models.{name}.tasks.{task}.model: there is no model {recipe.model!r}")
+        return self
 
     @property
     def default(self) -> str:
@@ -129,6 +226,26 @@ class Catalog(Record):
             return self.models[name]
         except KeyError:
             raise UnknownModel(f"There is no model {name!r}. Known models: {', '.join(self.models)}.") from None
+
+    def resolve_alias(self, name: str) -> str:
+        """The model that a client of another service means: the one of that very name, else that of the first alias
+        whose pattern matches; a name that is neither comes back as it is. Only dialects ask.
+        """
+        if name in self.models:
+            return name
+        return next((model for pattern, model in self.aliases.items() if fnmatchcase(name, pattern)), name)
+
+    def resolve(self, request: InpaintRequest) -> InpaintParameters:
+        """All parameters of a request. Raises UnknownModel, InvalidField."""
+        name = request.model or self.default
+        if request.model is None and request.task in ("remove", "extend"):
+            name = self.models[name].tasks[request.task].model or name
+        return self.model(name).resolve(name, request)
+
+
+def last_seed(n: int) -> int:
+    """The largest seed whose ``n`` images all have one that can be sent again."""
+    return MAX_SEED - (n - 1)
 
 
 def workers_by_model(catalog: Catalog, workers: Sequence[WorkerPresence]) -> dict[str, list[str]]:

@@ -68,6 +68,20 @@ class LoraMismatch(RequestError):
     title = "The adapter does not fit the model"
 
 
+class AddressRefused(RequestError):
+    """An address that the request names may not be called by this service."""
+
+    code = "address_refused"
+    title = "The address may not be called"
+
+
+class FetchFailed(RequestError):
+    """A picture could not be fetched from the address that the request names."""
+
+    code = "fetch_failed"
+    title = "The picture could not be fetched"
+
+
 class InvalidImage(RequestError):
     """The image file cannot be decoded: not a picture, an unsupported format, or truncated."""
 
@@ -103,6 +117,17 @@ class DoubtfulMask(RequestError):
     title = "The mask's values are doubtful"
 
 
+class DoubtfulSubject(RequestError):
+    """The picture shows no subject there that can be told from what surrounds it; ``score`` is how far it can."""
+
+    code = "doubtful_subject"
+    title = "No subject is found with enough certainty"
+
+    def __init__(self, message: str, score: float = 0.0) -> None:
+        super().__init__(message)
+        self.score = score
+
+
 class TooLarge(RequestError):
     """An upload has too many bytes or too many pixels."""
 
@@ -124,11 +149,39 @@ class NotAcceptable(RequestError):
     title = "No acceptable representation"
 
 
+class UnsupportedCharset(RequestError):
+    """The body's text is in another charset than UTF-8, or a part's in none that is taken."""
+
+    code = "unsupported_charset"
+    title = "The charset is not taken"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed or encoded in another way (``Content-Encoding``, ``Transfer-Encoding``)."""
+
+    code = "unsupported_encoding"
+    title = "The body's encoding is not taken"
+
+
 class IdempotencyConflict(RequestError):
     """The ``Idempotency-Key`` was used before with another request body."""
 
     code = "idempotency_conflict"
     title = "The idempotency key was used for another request"
+
+
+class Unauthorized(InfillError):
+    """The call has no API key, one that is not known or was revoked, or several."""
+
+    code = "unauthorized"
+    title = "A valid API key is needed"
+
+
+class Forbidden(InfillError):
+    """The API key's scopes do not allow this call; or, without keys, a page of another origin sent it."""
+
+    code = "forbidden"
+    title = "This call is not allowed"
 
 
 class Refused(InfillError):
@@ -154,6 +207,20 @@ class QueueFull(Refused):
     title = "The queue is full"
 
 
+class RateLimited(Refused):
+    """The caller's tenant has made as many calls as it may in this minute."""
+
+    code = "rate_limited"
+    title = "Too many calls in a minute"
+
+
+class QuotaExceeded(Refused):
+    """The caller has as many unfinished jobs as it may, or would exceed its megapixels of this day."""
+
+    code = "quota_exceeded"
+    title = "Your quota is used up"
+
+
 class StoreFull(Refused):
     """Redis is too near its memory limit to take more pictures."""
 
@@ -176,14 +243,14 @@ class DecodersBusy(Refused):
 
 
 class TooManyConnections(Refused):
-    """As many connections are open as may be, or the caller has his share of them."""
+    """As many connections are open as may be, or the caller has its share of them."""
 
     code = "too_many_connections"
     title = "Too many connections are open"
 
 
 class TooManyUploads(Refused):
-    """As many bytes of uploads are on their way as may be, or the caller has his share of them."""
+    """As many bytes of uploads are on their way as may be, or the caller has its share of them."""
 
     code = "too_many_uploads"
     title = "Too many uploads are on their way"
@@ -229,6 +296,13 @@ class ImageNotFound(JobError):
 
     code = "image_not_found"
     title = "There is no such image"
+
+
+class MaskNotKept(JobError):
+    """The job's mask was a file of the caller's, which is kept only until the job has ended."""
+
+    code = "mask_not_kept"
+    title = "The job's mask is not kept"
 
 
 class JobNotFinished(JobError):

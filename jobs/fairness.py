@@ -1,4 +1,4 @@
-"""Who goes before whom in the queue, and how much one caller may hold of what all share."""
+"""The order of callers in the queue, and how much one caller may hold of what all share."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def first_overtaken(waiting: Sequence[str], caller: str) -> int | None:
 
     Args:
         waiting: the callers of the waiting jobs, the next one first.
-        caller: whose job is new.
+        caller: of the new job.
 
     Returns:
         Index of the job that the new one overtakes; None to stand at the end.
@@ -27,10 +27,10 @@ def first_overtaken(waiting: Sequence[str], caller: str) -> int | None:
 
 
 def may_take(own: int, taken: int, limit: int, share: float) -> bool:
-    """Whether a caller who holds ``own`` of the ``taken`` may take more of ``limit``.
+    """Whether a caller that holds ``own`` of the ``taken`` may take more of ``limit``.
 
     It may hold ``share`` of what it holds and what is free together. So alone it gets to ``share`` of the limit, the
-    next one to ``share`` of the rest, and each leaves something to one who holds nothing. With a share of 1 only the
+    next one to ``share`` of the rest, and each leaves something to one that holds nothing. With a share of 1 only the
     limit counts. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
     """
     return own < share * (limit - taken + own)

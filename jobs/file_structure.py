@@ -8,6 +8,8 @@ import re
 import struct
 from collections.abc import Iterator
 
+from jobs.heif_boxes import TooManyBoxes, check_boxes, is_heif
+
 JPEG_SCANS = 100
 """Each is a pass over all coefficients (ITU T.81, G.1). Progressive encoders write about ten."""
 JPEG_SEGMENTS = 1_000
@@ -34,7 +36,7 @@ class Unreasonable(ValueError):
 
 
 def check_structure(data: bytes) -> None:
-    """Raise Unreasonable for a JPEG, WebP or TIFF file that a decoder would have to work through part by part.
+    """Raise Unreasonable for a file that a decoder would have to work through part by part: JPEG, WebP, TIFF, AVIF.
 
     Other files, and files that are damaged in other ways, pass: a decoder refuses them. PNGs: ``jobs/png_chunks.py``.
     """
@@ -44,6 +46,11 @@ def check_structure(data: bytes) -> None:
         _check_webp(data)
     elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         _check_tiff(data)
+    elif is_heif(data):
+        try:
+            check_boxes(data)
+        except TooManyBoxes as error:
+            raise Unreasonable(str(error)) from None
 
 
 def _check_jpeg(data: bytes) -> None:

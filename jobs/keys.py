@@ -10,23 +10,55 @@ ENDED = "infill:ended"
 """List of the times (unix seconds) at which the latest jobs ended, newest first: the measured drain rate."""
 
 RESERVED = "infill:reserved"
-"""Hash: the bytes that each accepted job's results may take at most; a job's entry goes when its end is noted."""
+"""Hash: the bytes that each accepted job's results may take at most; a job's entry goes when its end is recorded."""
 
 PROBE = "infill:probe"
-"""Written to see whether Redis takes writes; nobody reads it."""
+"""Written to see whether Redis takes writes; never read."""
+
+DELIVERIES = "infill:deliveries"
+"""Sorted set: ``<job id>:<number>`` of what is to be sent out, by the time when it is due (``jobs/deliveries.py``)."""
+
+API_KEYS = "infill:api-keys"
+"""Hash: a key's id -> its record (``jobs/api_keys.py``)."""
+
+USED_MASK = "used-mask"
+"""Name of a picture: the mask of a job once more, which callers can read as long as its results."""
 
 WORKERS = "infill:workers"
-"""Set of the names of workers that have announced themselves; each one's presence key says whether it lives."""
+"""Set of the names of workers that have announced themselves; a worker lives while its presence key exists."""
 
 
-def image(job_id: str) -> str:
-    """The uploaded image, as it came."""
-    return f"infill:{job_id}:image"
+def jobs_of(caller: str) -> str:
+    """Sorted set: the ids of a tenant's jobs by the time they were queued (``jobs/job_index.py``)."""
+    return f"infill:jobs-of:{caller}"
 
 
-def mask(job_id: str) -> str:
-    """The settled mask: a grey PNG of the upright image's size, white = repaint."""
-    return f"infill:{job_id}:mask"
+def unfinished_of(caller: str) -> str:
+    """Set: the ids of a caller's jobs that wait or run, where their number is limited (``jobs/quota.py``)."""
+    return f"infill:unfinished-of:{caller}"
+
+
+def pixels_of(caller: str, day: int) -> str:
+    """Pixels of results that a caller has asked for on a day, counted from 1970 (``jobs/quota.py``)."""
+    return f"infill:pixels-of:{caller}:{day}"
+
+
+def a1111(caller: str) -> str:
+    """Hash: the model that a caller of ``/sdapi/v1`` has chosen, and its latest job there."""
+    return f"infill:a1111:{caller}"
+
+
+def deliveries_of(job_id: str) -> str:
+    """Hash: number of a delivery -> its state, tries and latest error, as JSON."""
+    return f"infill:{job_id}:deliveries"
+
+
+def picture(job_id: str, name: str) -> str:
+    """An encoded picture, by its name: an input (``image``, ``mask``), ``used-mask`` or ``result:<index>``.
+
+    The image is as it came; the mask is a grey PNG of the upright image's size, white = repaint.
+    """
+    return f"infill:{job_id}:{name}"
 
 
 def caller(job_id: str) -> str:
@@ -34,24 +66,38 @@ def caller(job_id: str) -> str:
     return f"infill:{job_id}:caller"
 
 
-def work(job_id: str) -> str:
-    """What the job asks of a network, as JSON (``jobs/work.py``): what it will cost is computed from it."""
-    return f"infill:{job_id}:work"
+def workload(job_id: str) -> str:
+    """What the job asks of a network, as JSON (``jobs/eta.py``); its cost is computed from it."""
+    return f"infill:{job_id}:workload"
 
 
 def result(job_id: str, index: int) -> str:
     """Result image ``index`` as encoded."""
-    return f"infill:{job_id}:result:{index}"
+    return picture(job_id, result_name(index))
+
+
+def result_name(index: int) -> str:
+    return f"result:{index}"
 
 
 def progress(job_id: str) -> str:
-    """Hash: attempt, step, steps, eta_ms, loading."""
+    """Hash: attempt, step, steps, eta_ms, loading, preview_step."""
     return f"infill:{job_id}:progress"
 
 
 def cancel(job_id: str) -> str:
     """Set by the API when a caller cancels the job; read by the worker at every step boundary."""
     return f"infill:{job_id}:cancel"
+
+
+def preview_wish(job_id: str) -> str:
+    """Set by the API when somebody asks for the job's previews; read by the worker with the cancel flag."""
+    return f"infill:{job_id}:preview-wish"
+
+
+def preview(job_id: str) -> str:
+    """The job's latest preview, as JSON (``jobs/previews.py``)."""
+    return f"infill:{job_id}:preview"
 
 
 def idempotency(key_digest: str) -> str:
@@ -69,9 +115,9 @@ def schedulers(source: str) -> str:
     return f"infill:schedulers:{source}"
 
 
-def pace(worker_name: str) -> str:
-    """How fast a living worker is, as JSON (``jobs/pace.py``); expires with its lease."""
-    return f"infill:pace:{worker_name}"
+def speed(worker_name: str) -> str:
+    """How fast a living worker is, as JSON (``jobs/speed.py``); expires with its lease."""
+    return f"infill:speed:{worker_name}"
 
 
 def presence(worker_name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
 from jobs.errors import InvalidLora
+from jobs.field_sentences import sentence_of
 
 METADATA_KEY = "lora_adapter_metadata"
 
@@ -62,4 +63,5 @@ def configs_of(metadata: Mapping[str, str]) -> dict[str, LoraConfig]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
-        raise InvalidLora(f"its {METADATA_KEY} cannot be read: {where[:200]} {fault['msg']}".strip()) from error
+        found = f"{where[:200]}: {sentence_of(fault)}" if where else sentence_of(fault)
+        raise InvalidLora(f"its {METADATA_KEY} cannot be read: {found.removesuffix('.')}") from error

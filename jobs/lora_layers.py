@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobs.errors import InvalidLora, LoraMismatch
+from jobs.families import FAMILIES
 from jobs.lora_first_code import names_in_diffusers, swaps_halves
 
 NETWORK = "network"
@@ -57,13 +58,8 @@ OTHER_KINDS = {
 }
 """A part of a tensor's name -> what has such tensors."""
 U_NET = re.compile(r"(down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks)_")
-TEXT_WIDTHS = {768: "sd", 1024: "sd", 2048: "sdxl"}
-"""Width of the text that a published U-Net attends to -> family: SD 1.5, SD 2, SDXL."""
-TRANSFORMERS = {
-    "flux": re.compile(r"(single_transformer_blocks|double_blocks|single_blocks)_"),
-    "sd3": re.compile(r"joint_blocks_|transformer_blocks_\d+_attn2_"),
-    "qwen-image": re.compile(r"transformer_blocks_\d+_(img|txt)_m"),
-}
+TEXT_WIDTHS = {width: family for family, facts in FAMILIES.items() for width in facts.text_widths}
+TRANSFORMERS = {family: re.compile(facts.adapter_layers) for family, facts in FAMILIES.items() if facts.adapter_layers}
 
 
 class Layer(NamedTuple):
@@ -170,7 +166,7 @@ def families_of(layers: Iterable[Layer]) -> tuple[str, ...]:
     layers = list(layers)
     network = [layer for layer in layers if layer.component == NETWORK]
     if not network:
-        return ("sd", "sdxl", "sd3", "flux")  # text encoders alone: all but qwen-image have CLIP's
+        return tuple(family for family, facts in FAMILIES.items() if facts.has_clip)  # text encoders alone
     if any(U_NET.match(layer.name) for layer in network):
         return _u_nets(layers)
     for family, mark in TRANSFORMERS.items():

@@ -92,7 +92,7 @@ class LoraFolder:
 
 def _listed(names: list[str]) -> str:
     if not names:
-        return "This service has no adapters; INFILL_LORA_DIR names their folder."
+        return "This service has no adapters. Send the request without loras."
     more = f" and {len(names) - KNOWN_SHOWN} more, see /v1/loras" if len(names) > KNOWN_SHOWN else ""
     return f"Known adapters: {', '.join(names[:KNOWN_SHOWN])}{more}."
 
@@ -125,7 +125,7 @@ def _read(path: Path, size_bytes: int, changed_ns: int) -> LoraFile:
             dtypes = {name: tensor.get_dtype() for name, tensor in tensors.items()}
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise InvalidLora(f"it is not a safetensors file, or lacks some of its bytes of weights ({error})") from None
+        raise InvalidLora("it is not a safetensors file, or lacks some of its bytes of weights") from error
     layers = tuple(layers_of(shapes))
     for name, dtype in dtypes.items():
         if dtype not in DTYPES and not name.endswith(".alpha"):

@@ -40,6 +40,12 @@ def snap(mask: Mask, lossy: bool = False) -> tuple[Mask, int]:
     return (snapped if changed else mask), changed
 
 
+def hardened(mask: Mask, threshold: float) -> Mask:
+    """255 for every value of at least ``threshold`` (above 0, up to 1) times 255, and 0 for all others."""
+    table = np.where(threshold <= _LEVELS / 255, 255, 0).astype(np.uint8)
+    return np.asarray(cv2.LUT(mask, table), np.uint8)
+
+
 def hidden(mask: Mask) -> Mask:
     """How far each pixel is hidden from the network and free to be repainted: 0 not at all, 255 wholly."""
     return np.asarray(cv2.LUT(mask, _RAMP), np.uint8)

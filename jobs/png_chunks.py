@@ -65,6 +65,15 @@ def appearance(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
+def text_of(data: bytes, keyword: bytes) -> str | None:
+    """The first text of that keyword; at most ``MAX_PROFILE_BYTES`` of it. Raises MalformedPng."""
+    for kind, start, end in _chunks(data):
+        if kind in TEXTS and data[start + 8 : end - 4].startswith(keyword + b"\0"):
+            text = _text(kind, data[start + 8 + len(keyword) + 1 : end - 4])
+            return text[:MAX_PROFILE_BYTES].decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
+    return None
+
+
 def profile_in(iccp: bytes) -> bytes | None:
     """The profile of an iCCP chunk, cut off behind ``MAX_PROFILE_BYTES`` + 1 bytes; None where it cannot be read."""
     _, _, packed = iccp.partition(b"\0")
@@ -74,12 +83,13 @@ def profile_in(iccp: bytes) -> bytes | None:
 def decodable(data: bytes) -> bytes:
     """The file with what a decoder needs: of texts only an orientation is left, and all of it before the pixels.
 
-    A file that is cut short stays so; other files than PNG are returned as they are. Raises MalformedPng.
+    A file that is cut short stays so; other files than PNG, and those without anything else, are returned as they are.
+    Raises MalformedPng.
     """
     if not is_png(data):
         return data
     view, seen = memoryview(data), set[bytes]()
-    kind, end = b"", len(SIGNATURE)
+    kind, end, unchanged = b"", len(SIGNATURE), True
     head: list[bytes | memoryview] = [SIGNATURE]
     pixels: list[bytes | memoryview] = []
     for kind, start, end in _chunks(data):
@@ -90,8 +100,12 @@ def decodable(data: bytes) -> bytes:
                 head.append(_orientation(kind, keyword, rest))
         elif kind in DECODED:
             behind = kind != b"eXIf" and (pixels or kind == b"IDAT")
+            unchanged = unchanged and (not pixels or bool(behind))
             (pixels if behind else head).append(view[start:end])
+        unchanged = unchanged and kind in DECODED
     cut_short = b"" if kind == b"IEND" else view[end:]
+    if unchanged and (cut_short or end == len(data)):
+        return data
     return b"".join([*head, *pixels, cut_short])
 
 

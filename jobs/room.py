@@ -1,12 +1,12 @@
 """Room for pictures in Redis: what is used, and what accepted jobs have yet to write.
 
-A job's entry in the hash ``keys.RESERVED`` is made by the transaction that queues it, and goes when its end is noted.
-The hash is the truth: nothing is counted up or down. An entry whose job ended while nobody could note it (its worker
+A job's entry in the hash ``keys.RESERVED`` is made by the transaction that queues it; it goes when its end is recorded.
+The hash is the truth: there are no counters. An entry whose job ended while no process could record it (its worker
 died, or Redis was away, at that moment) is found by the job's own status.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ from rq.registry import FinishedJobRegistry
 
 from jobs import keys, png_chunks
 from jobs.errors import StoreFull, TooLarge
+from jobs.outputs import METADATA_BYTES, file_bytes
+from jobs.previews import MAX_BYTES as PREVIEW_BYTES
 from jobs.schema import InpaintParameters
 from jobs.settings import QueueSettings
 from jobs.store import Store
@@ -24,7 +26,7 @@ from jobs.store import Store
 LIVE = {RqStatus.CREATED, RqStatus.QUEUED, RqStatus.STARTED, RqStatus.SCHEDULED, RqStatus.DEFERRED}
 
 AROUND_BYTES = 16 * 1024
-"""For each image: its PNG's texts and small chunks. Once more: the job's own records."""
+"""For each image: its texts and small chunks. Once more: the job's own records."""
 
 JPEG = b"\xff\xd8"
 PNG = b"\x89PNG"
@@ -50,10 +52,10 @@ class Memory:
 
 
 class Room:
-    """Says whether there is room for a job.
+    """Checks whether there is room for a job.
 
     Args:
-        queue_name: of the RQ queue, whose registry of finished jobs tells when results expire.
+        queue_name: of the RQ queue, whose registry of finished jobs shows when results expire.
     """
 
     def __init__(self, store: Store, queue_name: str) -> None:
@@ -80,7 +82,7 @@ class Room:
                 f"{max(0, memory.limit - memory.empty) / 1e6:.0f} MB. Lower n or send a smaller picture."
             )
         if not memory.has(wanted):
-            note_forgotten_ends(self.store)
+            record_forgotten_ends(self.store)
             self.check_exactly(wanted)
 
     def check_exactly(self, wanted: int, connection: Any = None) -> None:
@@ -113,16 +115,24 @@ class Room:
         return math.ceil(first[0][1] - longer_s - now) if first else None
 
 
-def note_forgotten_ends(store: Store) -> None:
-    """Note the end of every job that has a reservation and has ended."""
+def record_forgotten_ends(store: Store) -> None:
+    """Record the end of every job that has a reservation and has ended."""
     job_ids = [job_id.decode() for job_id in cast("list[bytes]", store.connection.hkeys(keys.RESERVED))]
-    with store.connection.pipeline(transaction=False) as pipeline:
+    for job_id in ended_of(store.connection, job_ids):
+        store.record_end(job_id)
+
+
+def ended_of(connection: Redis, job_ids: Sequence[str]) -> list[str]:
+    """Those of the jobs that have ended, or whose record is gone."""
+    with connection.pipeline(transaction=False) as pipeline:
         for job_id in job_ids:
             pipeline.hget(Job.key_for(job_id), "status")
         statuses = cast("list[bytes | None]", pipeline.execute())
-    for job_id, status in zip(job_ids, statuses, strict=True):
-        if status is None or status.decode() not in LIVE:
-            store.note_end(job_id)
+    return [
+        job_id
+        for job_id, status in zip(job_ids, statuses, strict=True)
+        if status is None or status.decode() not in LIVE
+    ]
 
 
 def _memory(info: Mapping[str, Any], reserved: list[bytes], share: float) -> Memory:
@@ -136,20 +146,19 @@ def _memory(info: Mapping[str, Any], reserved: list[bytes], share: float) -> Mem
 
 
 def results_at_most(parameters: InpaintParameters, image: bytes, size: tuple[int, int]) -> int:
-    """The bytes that a request's results take at most.
-
-    Deflate lengthens what it cannot compress by less than 1 %.
+    """The bytes that a request's results take at most, and a preview beside them.
 
     Args:
-        image: the upload; what it says of its colours is carried to the results.
+        image: the upload; its colour profile is carried to the results.
         size: its width and height.
     """
-    width, height = size
     stated = png_chunks.appearance(image)
     channels = _channels(image, b"tRNS" in stated, parameters.output_color == "rgb")
-    pixels = height * (width * channels + 1)
+    pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels)
     carried = sum(map(len, stated.values())) if image[:4] == PNG else min(len(image), png_chunks.MAX_PROFILE_BYTES)
-    return parameters.n * (pixels + pixels // 100 + carried + carried // 100 + AROUND_BYTES) + AROUND_BYTES
+    metadata = 0 if parameters.metadata == "strip" else 2 * METADATA_BYTES
+    image_bytes = pixels + carried + carried // 100 + metadata + AROUND_BYTES
+    return parameters.n * image_bytes + AROUND_BYTES + PREVIEW_BYTES
 
 
 def _channels(image: bytes, transparent: bool, coloured: bool) -> int:

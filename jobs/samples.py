@@ -9,7 +9,9 @@ order, its upper byte is the lower one.
 import io
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,29 +83,44 @@ def in_8_bits(image: Image.Image, data: bytes, transparent: bytes | None = None)
         transparent: the tRNS chunk of a grey or RGB PNG, which names the transparent colour in the file's bits.
     """
     bits = bits_of(image, data)
-    samples = _wide(image, data) if bits > 8 else None
-    if samples is None and (transparent is None or image.mode == "P"):
+    if bits > 8:
+        return _wide_in_8_bits(_wide(image, data), image.mode, transparent, bits)
+    return _with_alpha(image, transparent, bits)
+
+
+def _with_alpha(image: Image.Image, transparent: bytes | None, bits: int) -> Image.Image:
+    """A picture of up to 8 bits, with an alpha channel where a tRNS chunk names the transparent colour."""
+    if transparent is None or image.mode not in ("1", "L", "RGB"):
         return image
-    if samples is None:
-        samples = np.asarray(image.convert("L") if image.mode == "1" else image)
-    flat = _rounded(samples, 2**bits - 1) if bits > 8 else samples.astype(np.uint8)
-    if transparent is not None and image.mode in ("1", "L", "RGB", *GREY_16):
+    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+    return _as_image(np.dstack([samples, _alpha(samples, transparent, bits)]), None)
+
+
+def _wide_in_8_bits(samples: Samples, mode: str, transparent: bytes | None, bits: int) -> Image.Image:
+    flat = _rounded(samples, 2**bits - 1)
+    if transparent is not None and mode in ("RGB", *GREY_16):
         flat = np.dstack([flat, _alpha(samples, transparent, bits)])
-    return _as_image(flat, "CMYK" if image.mode == "CMYK" else None)
+    return _as_image(flat, "CMYK" if mode == "CMYK" else None)
 
 
-def layers(image: Image.Image, data: bytes, transparent: bytes | None = None) -> Layers:
-    """The samples with all their bits; those of CMYK as RGB in 8 bits. The arguments are those of ``in_8_bits``."""
-    bits = bits_of(image, data)
-    if bits > 8 and image.mode != "CMYK":
-        return _wide_layers(_wide(image, data), transparent, bits)
-    flat = in_8_bits(image, data, transparent)
+def layers(image: Image.Image, transparent: bytes | None = None, bits: int = 8, white_is_zero: bool = False) -> Layers:
+    """Of a picture, or a part of it, of up to 8 ``bits`` or in floating point; CMYK as RGB.
+
+    ``white_is_zero``: of floating-point values, which Pillow takes for black; others it turns itself.
+    """
+    if image.mode == "F":
+        values = np.asarray(image)
+        return Layers(1 - values if white_is_zero else values, None, 1)
+    flat = _with_alpha(image, transparent, bits)
     has_alpha = flat.has_transparency_data
     found = np.asarray(flat.convert(("L" if flat.mode in GREY_MODES else "RGB") + "A" * has_alpha))
     return _split(found, 255) if has_alpha else Layers(found, None, 255)
 
 
-def _wide_layers(samples: Samples, transparent: bytes | None, bits: int) -> Layers:
+def wide_layers(samples: Samples, mode: str, transparent: bytes | None, bits: int) -> Layers:
+    """Of the samples of a picture of Pillow's ``mode``, or a part of it, of more than 8 ``bits``; CMYK as RGB in 8."""
+    if mode == "CMYK":
+        return layers(_wide_in_8_bits(samples, mode, transparent, bits))
     top = 2**bits - 1
     if samples.ndim == 3 and samples.shape[2] in (2, 4):
         return _split(samples, top)
@@ -115,6 +132,11 @@ def _split(samples: Samples, top: int) -> Layers:
     """(H, W, 2) or (H, W, 4), alpha last."""
     grey = samples.shape[2] == 2
     return Layers(samples[..., 0] if grey else samples[..., :3], samples[..., -1], top)
+
+
+def is_white_zero(image: Image.Image) -> bool:
+    """Of a file that Pillow has opened."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def upright(pixels: Image.Image, opened: Image.Image, orientation: int) -> Image.Image:
@@ -132,21 +154,36 @@ def _as_image(flat: NDArray[np.uint8], mode: str | None) -> Image.Image:
 
 def _wide(image: Image.Image, data: bytes) -> Samples:
     """(H, W) or (H, W, C), uint16, white = 2**bits - 1, as many channels as the mode has."""
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     if image.mode in GREY_16:
-        grey = np.asarray(image).astype(np.uint16)
-        return ~grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey  # Pillow takes it for black
+        return joined(image, iter([np.asarray(image)]))
+    return joined(image, (_read(data, raw_mode) for raw_mode in raw_modes(image) if raw_mode))
+
+
+def raw_modes(image: Image.Image) -> tuple[str | None, ...]:
+    """What the raw data of a file with more than 8 bits has to be taken for, each in turn, so that no bit is lost."""
+    if image.mode in GREY_16:
+        return (None,)
     assert isinstance(image, ImageFile.ImageFile)
     raw = _raw_mode(image)
     if raw.startswith("LA"):  # 4 bytes a pixel, as RGBA has
-        both = _read(data, "RGBA").astype(np.uint16)
-        return both[..., 0::2] << 8 | both[..., 1::2]
+        return ("RGBA",)
     big = raw.endswith("B") or (raw.endswith("N") and sys.byteorder == "big")
-    layout, orders = raw[:-1].replace("RGBa", "RGBA"), "BL" if big else "LB"
-    samples = _read(data, layout + orders[0]).astype(np.uint16)
-    samples <<= 8
-    samples |= _read(data, layout + orders[1])
-    return _unmultiplied(samples) if raw.startswith("RGBa") else samples
+    layout = raw[:-1].replace("RGBa", "RGBA")
+    return (layout + "B", layout + "L") if big else (layout + "L", layout + "B")
+
+
+def joined(image: Image.Image, parts: Iterator[NDArray[Any]]) -> Samples:
+    """``_wide``, of what was decoded by each of ``raw_modes``, or of the same rows of each."""
+    first = next(parts).astype(np.uint16)
+    if image.mode in GREY_16:
+        return ~first if is_white_zero(image) else first  # Pillow takes it for black
+    assert isinstance(image, ImageFile.ImageFile)
+    raw = _raw_mode(image)
+    if raw.startswith("LA"):
+        return first[..., 0::2] << 8 | first[..., 1::2]
+    first <<= 8
+    first |= next(parts)
+    return _unmultiplied(first) if raw.startswith("RGBa") else first
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -155,14 +192,18 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
-def _read(data: bytes, raw_mode: str) -> NDArray[np.uint8]:
-    """Decode the file with its raw data taken for ``raw_mode``."""
+def relabel(image: ImageFile.ImageFile, raw_mode: str) -> None:
+    """Have a file that is not decoded yet decoded with its raw data taken for ``raw_mode``."""
+    image.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in image.tile
+    ]
+
+
+def _read(data: bytes, raw_mode: str) -> Samples:
     with Image.open(io.BytesIO(data)) as image:
         assert isinstance(image, ImageFile.ImageFile)
-        image.tile = [
-            tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
-            for tile in image.tile
-        ]
+        relabel(image, raw_mode)
         return np.asarray(image)
 
 

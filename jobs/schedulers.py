@@ -1,24 +1,10 @@
 """The noise schedulers that can be asked for by name, and which families each of them fits."""
 
 from collections.abc import Collection
-from typing import Literal
 
 from jobs.errors import InvalidField
+from jobs.families import FAMILIES, Family, Law
 from jobs.schema import MAX_STEPS, Record
-
-Law = Literal["diffusion", "flow"]
-"""How noise comes upon a picture: added to it, or mixed with it along a straight line (flow matching)."""
-
-Family = Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
-
-NOISE_LAWS: dict[Family, Law] = {
-    "sd": "diffusion",
-    "sdxl": "diffusion",
-    "sd3": "flow",
-    "flux": "flow",
-    "qwen-image": "flow",
-}
-"""Family -> the law its networks are trained by."""
 
 
 class NoiseScheduler(Record):
@@ -32,7 +18,7 @@ class NoiseScheduler(Record):
 
     @property
     def families(self) -> list[Family]:
-        return [family for family, law in NOISE_LAWS.items() if law == self.law]
+        return [family for family, facts in FAMILIES.items() if facts.law == self.law]
 
 
 SCHEDULERS: dict[str, NoiseScheduler] = {
@@ -52,23 +38,7 @@ SCHEDULERS: dict[str, NoiseScheduler] = {
     "flow_euler_karras": NoiseScheduler(description="Euler for flow matching on the Karras sigmas", law="flow"),
     "flow_heun": NoiseScheduler(description="Heun for flow matching, two network calls a step", law="flow", order=2),
 }
-"""``worker/sampling.py`` knows the diffusers class of each."""
-
-Scheduler = Literal[
-    "ddim",
-    "ddpm",
-    "euler",
-    "euler_a",
-    "heun",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_sde",
-    "unipc",
-    "lcm",
-    "flow_euler",
-    "flow_euler_karras",
-    "flow_heun",
-]
+"""``worker/denoise/sampling.py`` knows the diffusers class of each."""
 
 
 def skipped_steps(steps: int, strength: float, flow: bool) -> int:

@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from jobs.extend_fields import Anchor, Aspect, Extend, ExtendedSize
+from jobs.mask_fields import MaskBoxes, MaskPoints, MaskPolygons, MaskSubject, MaskThreshold
 
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 200
@@ -17,22 +20,54 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-MaskMode = Literal["white", "black", "alpha", "alpha_inverted"]
+InputName = Literal["image", "mask"]
+"""What a job is submitted with, beside its parameters."""
+INPUTS: tuple[InputName, ...] = get_args(InputName)
+
+MaskMode = Literal["white", "black", "alpha", "alpha_inverted", "auto", "drawn"]
+"""The last two are wishes. Where the file has transparent pixels, ``auto`` is alpha and ``drawn`` alpha_inverted; else
+both are white. Reports name what was read."""
 MaskScale = Literal["full", "binary"]
+MaskSource = Literal["file", "box", "polygon", "border", "points", "subject"]
+"""The last two are of a mask that was found: ``points`` if points were sent, ``subject`` without."""
 MaskedContent = Literal["original", "noise", "fill"]
+Scheduler = Literal[
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_a",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_sde",
+    "unipc",
+    "lcm",
+    "flow_euler",
+    "flow_euler_karras",
+    "flow_heun",
+]
+Task = Literal["fill", "remove", "extend", "replace_background"]
+"""The last one is known to the API alone: a fill of what is behind the subject."""
 Crop = Literal["auto", "off"]
-OutputFormat = Literal["png"]
+OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
+PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
+MetadataChoice = Literal["keep", "keep_gps", "strip"]
+MetadataAction = Literal["kept", "dropped", "too_large", "unreadable", "none"]
 ColorStatement = Literal["icc", "cicp", "srgb", "gama_chrm", "exif", "none"]
 ColorAction = Literal["carried", "converted", "ignored", "none"]
-Approximation = Literal["fewer_steps", "cached_features", "shrunk", "prompt_cut", "depth_reduced"]
+Approximation = Literal[
+    "fewer_steps", "cached_features", "shrunk", "prompt_cut", "depth_reduced", "tiled", "lossy_format"
+]
 """What a result can be less by than its model's best; ``jobs/approximations.py``."""
 
 Prompt = Annotated[str, Field(max_length=2_000)]
+MaskGrow = Annotated[int, Field(ge=0, le=256)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+OutputQuality = Annotated[int, Field(ge=1, le=100)]
 CacheInterval = Annotated[int, Field(ge=1, le=10)]
 LoraScale = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 
@@ -47,7 +82,9 @@ class LoraChoice(Record):
 def _each_once(choices: tuple[LoraChoice, ...]) -> tuple[LoraChoice, ...]:
     names = [choice.name for choice in choices]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PydanticCustomError("lora_twice", "Each adapter may come once; more than once: {names}", {"names": twice})
+        raise PydanticCustomError(
+            "lora_twice", "Each adapter may come once; more than once: {names}", {"names": ", ".join(map(repr, twice))}
+        )
     return choices
 
 
@@ -57,20 +94,39 @@ Loras = Annotated[tuple[LoraChoice, ...], Field(max_length=8), AfterValidator(_e
 class Common(Record):
     """Fields whose defaults do not depend on the model."""
 
+    # left out where it is the default: workers of an older version refuse a field that they do not know
+    task: Task = Field(
+        "fill",
+        description="fill: paint what the prompt says. remove: leave what surrounds it; the model's recipe applies. "
+        "extend: paint new borders. replace_background: paint behind the subject.",
+        exclude_if=lambda task: task == "fill",
+    )
     prompt: Prompt = Field("", description="What to paint. Empty: whatever fits the surroundings.")
     negative_prompt: Prompt = Field("", description="What to keep out; acts only where guidance_scale is above 1.")
     n: int = Field(1, ge=1, le=8, description="How many images; image k uses seed + k.")
-    mask_mode: MaskMode = Field("white", description="Which mask pixels are repainted: white, black, or by alpha.")
-    mask_grow: int = Field(0, ge=0, le=256, description="Pixels by which the mask is dilated.")
+    mask_mode: MaskMode = Field(
+        "white",
+        description="Which mask pixels are repainted. auto: transparent ones; drawn: opaque ones; both: else white.",
+    )
+    mask_grow: MaskGrow = Field(0, description="Pixels by which the mask is dilated.")
     mask_feather: int = Field(0, ge=0, le=256, description="Radius in pixels over which the mask's edge is softened.")
     crop: Crop = Field("auto", description="auto: only the surroundings of the mask are run. off: the whole picture.")
     crop_padding: int = Field(32, ge=0, le=1024, description="Pixels of surroundings taken in around the mask.")
-    output_format: OutputFormat = "png"
-    # left out where it is the default: workers of an older version refuse a field that they do not know
+    output_format: OutputFormat = Field("png", description="png, and webp of quality 100, keep every value exactly.")
+    output_quality: OutputQuality | None = Field(
+        None,
+        description="Of jpeg, webp and avif, by their encoders' scales; 90 where absent. A png has none.",
+        exclude_if=lambda quality: quality is None,
+    )
     output_color: OutputColor = Field(
         "auto",
         description="auto: a grey photo comes back grey, any other in colour. rgb: always in colour.",
         exclude_if=lambda color: color == "auto",
+    )
+    metadata: MetadataChoice = Field(
+        "keep",
+        description="What results carry of the photo's EXIF and XMP; keep_gps: also where it was taken.",
+        exclude_if=lambda choice: choice == "keep",
     )
     loras: Loras = Field((), description="Adapters for this request only, up to 8, each once.")
 
@@ -85,6 +141,35 @@ class InpaintRequest(Common):
     mask_scale: MaskScale = Field(
         "full", description="full: 1 is the largest value of the file's type. binary: every value above 0 is 1."
     )
+    mask_threshold: MaskThreshold | None = Field(
+        None, description="Makes a grey mask hard: what is at least so strong is repainted wholly, all else stays."
+    )
+    mask_box: MaskBoxes = Field(
+        (), description="[left, top, right, bottom] in pixels of the upright photo, or a list of these: repainted too."
+    )
+    mask_polygon: MaskPolygons = Field(
+        (), description="[[x, y], ...] in pixels of the upright photo, or a list of these: repainted too."
+    )
+    mask_points: MaskPoints = Field(
+        (), description="[[x, y, 1], ...] on the subject, [x, y, 0] beside it; what is repainted is found by them."
+    )
+    mask_subject: MaskSubject | None = Field(
+        None,
+        examples=[""],
+        description="foreground: repaint the subject, which lies in mask_box if one is sent. background: all but it.",
+    )
+    extend: Extend | None = Field(
+        None, examples=[""], description="Of task=extend: left,top,right,bottom in pixels or percent: 0,25%,0,25%."
+    )
+    aspect: Aspect | None = Field(None, examples=[""], description="Of task=extend: that of the result, as in 16:9.")
+    size: ExtendedSize | None = Field(
+        None, examples=[""], description="Of task=extend: WIDTHxHEIGHT of the result, in pixels."
+    )
+    anchor: Anchor | None = Field(
+        None,
+        examples=[""],
+        description="Of task=extend, with aspect or size: where in the result the photo stands; null: center.",
+    )
     seed: Seed | None = Field(None, description="As torch.Generator('cpu').manual_seed; random when absent.")
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
@@ -98,8 +183,41 @@ class InpaintRequest(Common):
     )
 
 
+class Extension(Record):
+    """A photo that is extended: the borders that it gets, and the size of the result, in pixels."""
+
+    left: int = Field(ge=0)
+    top: int = Field(ge=0)
+    right: int = Field(ge=0)
+    bottom: int = Field(ge=0)
+    width: int = Field(ge=1, description="Of the result.")
+    height: int = Field(ge=1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    @property
+    def photo(self) -> tuple[int, int, int, int]:
+        """Where the photo stands in the result: [left, top, right, bottom]."""
+        return self.left, self.top, self.width - self.right, self.height - self.bottom
+
+
+class TextRequest(Record):
+    """The part of a request that a model's text encoders receive; it is their cache's key, so they can miss none."""
+
+    prompt: Prompt
+    negative_prompt: Prompt
+    guidance_scale: Guidance
+
+    @property
+    def guides(self) -> bool:
+        """Whether guidance makes a difference: its scale is above 1 and the two prompts differ."""
+        return self.guidance_scale > 1 and self.prompt != self.negative_prompt
+
+
 class InpaintParameters(Common):
-    """A request with every default settled: what the job runs on, also when it is tried again."""
+    """A request with every default resolved: what the job runs on, also when it is tried again."""
 
     model: str
     seed: Seed
@@ -110,6 +228,17 @@ class InpaintParameters(Common):
     masked_content: MaskedContent
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
+    extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Image k of n uses seed + k."""
+        return [self.seed + k for k in range(self.n)]
+
+    @property
+    def text(self) -> "TextRequest":
+        """All that reaches a text encoder."""
+        return TextRequest.model_validate(self.model_dump(include=set(TextRequest.model_fields)))
 
 
 class JobStatus(StrEnum):
@@ -131,14 +260,24 @@ class MaskReport(Record):
     Before the job has ended it describes the uploaded mask; afterwards the effective one (grown and feathered).
     """
 
-    mode: MaskMode
+    mode: MaskMode = Field(description="Which pixels of the file were repainted; white where there was none.")
     scale: MaskScale = "full"
+    threshold: float | None = Field(None, description="The mask_threshold by which the file was read.")
+    sources: list[MaskSource] = Field(["file"], description="What the mask was made of.")
     coverage: float = Field(description="Share of the picture that is repainted; a grey pixel counts in part.")
     bbox: tuple[int, int, int, int] = Field(
         description="[left, top, right, bottom] in pixels of the upright input: all that is above 0."
     )
     soft: bool = Field(description="Whether the mask has values between 0 and 1.")
     snapped: int = Field(0, description="Pixels of the upload so near 0 or 1 that they were read as 0 or 1.")
+    subject: MaskSubject | None = Field(
+        None, description="Of a mask that was found: what is repainted.", exclude_if=lambda subject: subject is None
+    )
+    score: float | None = Field(
+        None,
+        description="Of a mask that was found: how far it can be relied on, 0 to 1.",
+        exclude_if=lambda score: score is None,
+    )
     changed_outside_mask: int | None = Field(None, description="Pixels changed where the effective mask is 0: counted.")
 
 
@@ -146,6 +285,7 @@ class Progress(Record):
     step: int
     steps: int
     eta_ms: float | None = None
+    preview_step: int | None = Field(None, description="Step of the latest preview; null: nobody has asked for one.")
 
 
 class RegionReport(Record):
@@ -156,10 +296,18 @@ class RegionReport(Record):
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
 
 
+class MetadataReport(Record):
+    """What became of what the photo says of itself."""
+
+    exif: MetadataAction = Field(description="Of the camera, the shot, the author; none: it says nothing of these.")
+    xmp: MetadataAction = Field(description="Of the author, what is shown, the rights.")
+    gps: MetadataAction = Field(description="Where it was taken, as EXIF or XMP have it.")
+
+
 class PictureReport(Record):
     """The uploaded photo as it was read, and what became of the statement that says how its values look."""
 
-    format: Literal["png", "jpeg", "webp", "tiff"]
+    format: PictureFormat
     input_bytes: int
     mode: Literal["grey", "rgb", "cmyk"] = Field(
         description="Of the upload; a palette is rgb, black and white is grey."
@@ -172,6 +320,7 @@ class PictureReport(Record):
     color_action: ColorAction = Field(
         description="carried: the result has the statement. converted: the values became sRGB. ignored: it is unusable."
     )
+    metadata: MetadataReport | None = Field(None, description="null: a worker of an older version dropped all of it.")
 
 
 class ImageInfo(Record):

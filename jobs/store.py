@@ -6,82 +6,88 @@ a running job, its cancel flag, and which workers live.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, cast
 
-from pydantic import TypeAdapter
 from redis import Redis
-from redis.exceptions import RedisError
 
 from jobs import keys
-from jobs.connection import is_full
-from jobs.errors import NotStored
-from jobs.lora_layers import Width
-from jobs.pace import WorkerPace
-from jobs.schema import WorkerPresence
+from jobs.deliveries import hasten
+from jobs.known_models import KnownModels
+from jobs.pixels import Pixels, RedisPixels
+from jobs.previews import Previews
+from jobs.schema import INPUTS, InputName, WorkerPresence
 from jobs.settings import QueueSettings
-
-WIDTHS = TypeAdapter(dict[str, Width])
-NAMES = TypeAdapter(list[str])
+from jobs.speed import WorkerSpeed
 
 DRAIN_SAMPLE = 64
 """How many ended jobs the measured drain rate looks back on."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a model since a worker has loaded it: what adapters must fit, and which schedulers do."""
+class Flags:
+    """Jobs whose callers have canceled them, and jobs of which somebody asks for previews."""
 
-    widths: Mapping[str, Width]
-    schedulers: Sequence[str]
+    canceled: set[str]
+    previewed: set[str]
 
 
 class Store:
-    """Reads and writes the keys of ``jobs/keys.py``."""
+    """Read and write the keys of ``jobs/keys.py``.
 
-    def __init__(self, connection: Redis, settings: QueueSettings) -> None:
+    Args:
+        pixels: where pictures lie; without it, in the same Redis.
+    """
+
+    def __init__(self, connection: Redis, settings: QueueSettings, pixels: Pixels | None = None) -> None:
         self.connection = connection
+        self.pixels: Pixels = pixels or RedisPixels(connection)
         self.settings = settings
+        self.previews = Previews(connection, settings.record_ttl_s)
+        self.known = KnownModels(connection, settings.record_ttl_s)
+
+    def pipeline(self) -> Any:
+        """For several writes in one round trip, without a transaction."""
+        return self.connection.pipeline(transaction=False)
 
     # ---- pixels
 
-    def put_inputs(self, job_id: str, image: bytes, mask: bytes) -> None:
-        ttl = self.settings.input_ttl_s
-        with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.set(keys.image(job_id), image, ex=ttl)
-            pipeline.set(keys.mask(job_id), mask, ex=ttl)
-            _execute_pixels(pipeline)
+    def put_inputs(self, job_id: str, inputs: Mapping[InputName, bytes], keep_mask: bool = False) -> None:
+        """``keep_mask``: so that callers can read it as long as the results. Raises NotStored."""
+        kept = {keys.USED_MASK: inputs["mask"]} if keep_mask else {}
+        pictures = {str(name): data for name, data in inputs.items()} | kept
+        self.pixels.put(job_id, pictures, self.settings.input_ttl_s)
 
-    def inputs(self, job_id: str) -> tuple[bytes | None, bytes | None]:
-        """Image and mask as put; None for one that has expired."""
-        image, mask = cast("list[bytes | None]", self.connection.mget(keys.image(job_id), keys.mask(job_id)))
-        return image, mask
+    def inputs(self, job_id: str) -> dict[InputName, bytes | None]:
+        """As put; None for one that has expired."""
+        return dict(zip(INPUTS, self.pixels.get(job_id, INPUTS), strict=True))
 
     def drop_inputs(self, job_id: str) -> None:
-        self.connection.unlink(keys.image(job_id), keys.mask(job_id))
+        self.pixels.drop(job_id, INPUTS)
+
+    def drop_submitted(self, job_id: str) -> None:
+        """All that ``put_inputs`` has put, of what became no job."""
+        self.pixels.drop(job_id, [*INPUTS, keys.USED_MASK])
+
+    def used_mask(self, job_id: str) -> bytes | None:
+        """The mask as the worker takes it, if it was to be kept and has not expired."""
+        return self.pixels.get(job_id, [keys.USED_MASK])[0]
 
     def put_results(self, job_id: str, images: list[bytes]) -> None:
-        """All of them; or none, and raise NotStored, where Redis has no room for all."""
-        size_bytes = sum(map(len, images))
-        try:
-            if self._takes(size_bytes):
-                for index, image in enumerate(images):  # one by one: together they would be in memory twice
-                    self.connection.set(keys.result(job_id, index), image, ex=self.settings.result_ttl_s)
-                return
-        except RedisError as error:
-            if not is_full(error):
-                raise
-            self.connection.unlink(*(keys.result(job_id, index) for index in range(len(images))))
-        raise NotStored(f"The result's {size_bytes / 1e6:.1f} MB found no room in the store.")
+        """All of them; or none, and raise NotStored, where there is no room for all."""
+        named = {keys.result_name(index): image for index, image in enumerate(images)}
+        self.pixels.put(job_id, named, self.settings.result_ttl_s)
 
     def result(self, job_id: str, index: int) -> bytes | None:
-        return cast("bytes | None", self.connection.get(keys.result(job_id, index)))
+        return self.pixels.get(job_id, [keys.result_name(index)])[0]
 
     # ---- progress; every writer is a step boundary's pipeline
 
     def write_progress(self, pipeline: Any, job_id: str, **fields: float | None) -> None:
         """Queue a progress update and its notification on ``pipeline``. A field that is None is not known any more.
 
-        Fields: attempt, step, steps, eta_ms; loading is 1 while the job waits for its worker to load a model.
+        Fields: attempt, step, steps, eta_ms; loading is 1 while the job waits for its worker to load a model;
+        preview_step is the latest preview's.
         """
         known = {name: value for name, value in fields.items() if value is not None}
         pipeline.hset(keys.progress(job_id), mapping=known)
@@ -96,12 +102,19 @@ class Store:
 
     # ---- ends
 
-    def note_end(self, job_id: str) -> None:
-        """A job has ended: forget its inputs and reservation, count it for the drain rate, wake who waits for it."""
+    def record_end(self, job_id: str) -> None:
+        """A job has ended: forget its inputs and reservation, count it for the drain rate, wake waiting callers."""
         ended_at = self._now()
+        self.drop_inputs(job_id)
+        self.pixels.keep(job_id, [keys.USED_MASK], self.settings.result_ttl_s)
+        caller = cast("bytes | None", self.connection.get(keys.caller(job_id)))
         with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.unlink(keys.image(job_id), keys.mask(job_id), keys.caller(job_id), keys.work(job_id))
+            if caller:
+                pipeline.srem(keys.unfinished_of(caller.decode()), job_id)
+            pipeline.unlink(keys.caller(job_id), keys.workload(job_id))
+            pipeline.unlink(keys.preview(job_id), keys.preview_wish(job_id))
             pipeline.hdel(keys.RESERVED, job_id)
+            hasten(pipeline, job_id, ended_at)
             pipeline.publish(keys.ENDS, job_id)
             pipeline.lpush(keys.ENDED, ended_at)
             pipeline.ltrim(keys.ENDED, 0, DRAIN_SAMPLE - 1)
@@ -125,46 +138,52 @@ class Store:
         """The flag outlives the job's end: a worker that had just popped a job as it was canceled must still see it."""
         self.connection.set(keys.cancel(job_id), 1, ex=self.settings.record_ttl_s)
 
-    def canceled(self, job_ids: list[str]) -> set[str]:
-        """Those of ``job_ids`` whose cancel flag is set."""
+    def flags(self, job_ids: Sequence[str]) -> Flags:
+        """Those of ``job_ids`` whose flags are set."""
         if not job_ids:
-            return set()
-        flags = cast("list[bytes | None]", self.connection.mget([keys.cancel(job_id) for job_id in job_ids]))
-        return {job_id for job_id, flag in zip(job_ids, flags, strict=True) if flag}
+            return Flags(set(), set())
+        named = [flag(job_id) for flag in (keys.cancel, keys.preview_wish) for job_id in job_ids]
+        found = cast("list[bytes | None]", self.connection.mget(named))
+        canceled, previewed = found[: len(job_ids)], found[len(job_ids) :]
+        return Flags(set(compress(job_ids, canceled)), set(compress(job_ids, previewed)))
+
+    def canceled(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of ``job_ids`` whose cancel flag is set."""
+        return self.flags(job_ids).canceled
 
     # ---- workers
 
-    def announce(self, presence: WorkerPresence, lease_s: int, pace: WorkerPace | None = None) -> None:
+    def announce(self, presence: WorkerPresence, lease_s: int, speed: WorkerSpeed | None = None) -> None:
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.sadd(keys.WORKERS, presence.name)
             pipeline.set(keys.presence(presence.name), presence.model_dump_json(), ex=lease_s)
-            if pace:
-                self.write_pace(pipeline, presence.name, pace, lease_s)
+            if speed:
+                self.write_speed(pipeline, presence.name, speed, lease_s)
             pipeline.execute()
 
-    def write_pace(self, pipeline: Any, worker_name: str, pace: WorkerPace, lease_s: int) -> None:
-        """Queue word of a worker's pace on ``pipeline``.
+    def write_speed(self, pipeline: Any, worker_name: str, speed: WorkerSpeed, lease_s: int) -> None:
+        """Queue a worker's speed on ``pipeline``.
 
-        It is no part of the presence, which readers of an earlier version would then refuse.
+        It is a key of its own: readers of an earlier version would refuse a presence with new fields.
         """
-        pipeline.set(keys.pace(worker_name), pace.model_dump_json(), ex=lease_s)
+        pipeline.set(keys.speed(worker_name), speed.model_dump_json(), ex=lease_s)
 
-    def paces(self, worker_names: Sequence[str]) -> dict[str, WorkerPace]:
-        """The paces of those workers that make theirs known in a way that this version can read."""
+    def speeds(self, worker_names: Sequence[str]) -> dict[str, WorkerSpeed]:
+        """The speeds of those workers that make theirs known in a way that this version can read."""
         if not worker_names:
             return {}
-        found = cast("list[bytes | None]", self.connection.mget([keys.pace(name) for name in worker_names]))
-        read = {name: WorkerPace.read(raw) for name, raw in zip(worker_names, found, strict=True)}
-        return {name: pace for name, pace in read.items() if pace}
+        found = cast("list[bytes | None]", self.connection.mget([keys.speed(name) for name in worker_names]))
+        read = {name: WorkerSpeed.read(raw) for name, raw in zip(worker_names, found, strict=True)}
+        return {name: speed for name, speed in read.items() if speed}
 
     def withdraw(self, worker_name: str) -> None:
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.srem(keys.WORKERS, worker_name)
-            pipeline.delete(keys.presence(worker_name), keys.pace(worker_name))
+            pipeline.delete(keys.presence(worker_name), keys.speed(worker_name))
             pipeline.execute()
 
     def workers(self) -> list[WorkerPresence]:
-        """The workers whose lease has not lapsed; names that have gone silent are forgotten."""
+        """The workers whose lease has not lapsed; names of those that have gone are removed."""
         names = sorted(name.decode() for name in cast("set[bytes]", self.connection.smembers(keys.WORKERS)))
         if not names:
             return []
@@ -174,39 +193,6 @@ class Store:
             self.connection.srem(keys.WORKERS, *silent)
         return [WorkerPresence.model_validate_json(raw) for raw in found if raw is not None]
 
-    # ---- what is known of models since a worker has loaded them; ``source`` is the catalog's
-
-    def put_known(self, source: str, known: Known) -> None:
-        self.put_widths(source, known.widths)
-        self.put_schedulers(source, known.schedulers)
-
-    def put_widths(self, source: str, widths: Mapping[str, Width]) -> None:
-        self.connection.set(keys.widths(source), WIDTHS.dump_json(dict(widths)), ex=self.settings.record_ttl_s)
-
-    def put_schedulers(self, source: str, names: Sequence[str]) -> None:
-        self.connection.set(keys.schedulers(source), NAMES.dump_json(list(names)), ex=self.settings.record_ttl_s)
-
-    def keep_known(self, known: Mapping[str, Known]) -> None:
-        """Lengthen the lifetime of what is known of these sources; put what Redis has lost once more."""
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for source in known:
-                pipeline.expire(keys.widths(source), self.settings.record_ttl_s)
-                pipeline.expire(keys.schedulers(source), self.settings.record_ttl_s)
-            kept = cast("list[bool]", pipeline.execute())
-        for index, source in enumerate(known):
-            if not all(kept[2 * index : 2 * index + 2]):
-                self.put_known(source, known[source])
-
-    def widths(self, source: str) -> dict[str, Width] | None:
-        """As put; None while no worker has loaded a model from ``source``."""
-        raw = cast("bytes | None", self.connection.get(keys.widths(source)))
-        return WIDTHS.validate_json(raw) if raw else None
-
-    def schedulers(self, sources: Sequence[str]) -> dict[str, list[str]]:
-        """As put, by source; a source that no worker has loaded a model from is left out."""
-        found = cast("list[bytes | None]", self.connection.mget([keys.schedulers(source) for source in sources]))
-        return {source: NAMES.validate_json(raw) for source, raw in zip(sources, found, strict=True) if raw}
-
     # ---- room
 
     def memory_share(self) -> float:
@@ -214,31 +200,14 @@ class Store:
         return share_in_use(self.connection.info("memory"))
 
     def check_writes(self) -> None:
-        """Raise Redis' own error where it takes no writes now; no look at its state foresees them all."""
+        """Raise Redis' own error where it takes no writes now; its INFO does not show every reason."""
         with self.connection.pipeline() as pipeline:
             pipeline.set(keys.PROBE, 1, ex=60)
             pipeline.delete(keys.PROBE)
             pipeline.execute()
-
-    def _takes(self, size_bytes: int) -> bool:
-        """Whether so many more bytes stay below ``maxmemory``; asked first, for the bytes take time to send."""
-        memory = self.connection.info("memory")
-        limit = int(memory.get("maxmemory", 0))
-        return not limit or int(memory["used_memory"]) + size_bytes <= limit
 
 
 def share_in_use(memory: Mapping[str, Any]) -> float:
     """From the section ``memory`` of Redis' INFO."""
     limit = int(memory.get("maxmemory", 0))
     return int(memory["used_memory"]) / limit if limit else 0.0
-
-
-def _execute_pixels(pipeline: Any) -> None:
-    """Execute, and raise the first error as Redis gave it.
-
-    Left to itself, redis-py quotes the failed command in the error: seconds of work for a picture, and its bytes in the
-    error's text.
-    """
-    for answer in pipeline.execute(raise_on_error=False):
-        if isinstance(answer, Exception):
-            raise answer

@@ -1,42 +1,88 @@
-"""The ``infill`` command."""
+"""The ``infill`` command: options in ``options.py``, and a module a command, imported when it is run."""
 
-import argparse
+import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
-
-from pydantic import ValidationError
 
 from launch.errors import LaunchError
-from launch.process import tail
-from launch.settings import LaunchSettings
+from launch.options import parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``infill <command>``; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     training = arguments[:1] == ["train"]  # the training reads its own options
-    parsed = vars(_parser().parse_args(arguments[:2] if training else arguments))
-    options: dict[str, Any] = {name: value for name, value in parsed.items() if value is not None}
-    command = options.pop("command")
+    options = parser().parse_args(arguments[:2] if training else arguments)
     try:
         if training:
             from launch.train import train
 
             train(arguments[1:])
-        settings = LaunchSettings(**options)
-        if command == "up":
-            from launch.up import up
-
-            return up(settings, say)
-        from launch.demo import demo
-
-        return demo(settings, say)
+        return _run(options)
     except LaunchError as error:
         return _fail(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: Namespace) -> int:
+    """Raises LaunchError."""
+    match options.command:
+        case "up" | "demo" | "keys" | "config":
+            return _with_settings(options)
+        case "api" | "worker":
+            return _become({"api": "app", "worker": "worker"}[options.command])
+        case "edit":
+            from launch.edit import edit
+
+            return edit(options, say)
+        case "completion":
+            import shtab
+
+            say(shtab.complete(parser(), options.shell))
+            return 0
+        case _:
+            from launch.calls import call
+
+            return call(options, say)
+
+
+def _with_settings(options: Namespace) -> int:
+    from pydantic import ValidationError
+
+    from jobs.environment import faults, unknown_names
+    from launch.settings import LaunchSettings
+
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    try:
+        settings = LaunchSettings(**given)
     except ValidationError as error:
-        return _fail(LaunchError("; ".join(_fault(fault) for fault in error.errors())))
+        raise LaunchError("; ".join(faults(error))) from None
+    for sentence in unknown_names(os.environ):
+        print(f"infill: warning: {sentence}", file=sys.stderr, flush=True)
+    if options.command == "config":
+        from launch.config import config
+
+        return config(settings, given, say)
+    if options.command == "keys":
+        from launch.keys import keys
+
+        return keys(settings, options, say)
+    if options.command == "up":
+        from launch.up import up
+
+        return up(settings, say)
+    from launch.demo import demo
+
+    return demo(settings, say)
+
+
+def _become(module: str) -> int:
+    """Hand over to ``python -m <module>``: its signals and its exit status are then its own."""
+    sys.stdout.flush()
+    return os.execv(sys.executable, [sys.executable, "-P", "-m", module])
 
 
 def say(line: str) -> None:
@@ -46,34 +92,10 @@ def say(line: str) -> None:
 
 
 def _fail(error: LaunchError) -> int:
-    if error.log and (last := tail(error.log)):
-        print(f"--- the end of {error.log}\n{last}\n---", file=sys.stderr)
+    if error.log:
+        from launch.process import tail
+
+        if last := tail(error.log):
+            print(f"--- the end of {error.log}\n{last}\n---", file=sys.stderr)
     print(f"infill: {error}", file=sys.stderr, flush=True)
     return 1
-
-
-def _fault(fault: object) -> str:
-    assert isinstance(fault, dict)
-    return f"INFILL_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="infill", description="Inpainting over HTTP. Settings are INFILL_* variables; options override them."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="up | demo | train")
-    for name, text in (
-        ("up", "start Redis, the API and workers, and serve until Ctrl-C"),
-        ("demo", "start the same, repaint the demo photo, show the times, stop"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--workers", type=int, help="worker processes (1)")
-        command.add_argument("--host", help="address the API listens on (127.0.0.1)")
-        command.add_argument("--port", type=int, help="port of the API (8000, or the next free one)")
-    text = "train a LoRA adapter or a model on a folder of photos"
-    kinds = commands.add_parser("train", help=text, description=text).add_subparsers(
-        required=True, metavar="lora | model"
-    )
-    kinds.add_parser("lora", add_help=False, help="an adapter; infill train lora --help lists the options")
-    kinds.add_parser("model", add_help=False, help="the network itself; infill train model --help")
-    return parser

@@ -1,6 +1,5 @@
 """Finding a TCP port that nobody listens on, and keeping other launchers off it."""
 
-import errno
 import fcntl
 import os
 import socket
@@ -8,6 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from jobs.listening import CannotListen, PortTaken, family, probe
 from launch.errors import LaunchError
 
 TRIES = 100
@@ -35,6 +35,13 @@ def _book() -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
+def reserve_exactly(host: str, wanted: int) -> Port:
+    """Reserve ``wanted``. Raises LaunchError if it is taken."""
+    if port := _try(host, wanted):
+        return port
+    raise LaunchError(f"Port {wanted} on {host} is taken. Name another one with --port or INFILL_PORT, or none.")
+
+
 def reserve(host: str, wanted: int) -> Port:
     """Reserve ``wanted`` or the next free port above it. Raises LaunchError after TRIES ports."""
     last = min(wanted + TRIES, 65_536)
@@ -47,7 +54,7 @@ def reserve(host: str, wanted: int) -> Port:
 def reserve_any(host: str) -> Port:
     """Reserve a free port that the system picks."""
     for _ in range(TRIES):
-        with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+        with socket.socket(family(host), socket.SOCK_STREAM) as probe:
             probe.bind((host, 0))
             number = int(probe.getsockname()[1])
         if port := _try(host, number):
@@ -68,20 +75,10 @@ def _try(host: str, number: int) -> Port | None:
 
 
 def _is_free(host: str, number: int) -> bool:
-    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
-        try:
-            probe.bind((host, number))
-        except PermissionError as error:
-            raise LaunchError(f"This user may not listen on port {number}; take one above 1023.") from error
-        except socket.gaierror as error:
-            raise LaunchError(f"{host!r} is not an address of this machine.") from error
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise LaunchError(f"{host!r} is not an address of this machine.") from error
-            return False
+    try:
+        probe(host, number)
+    except PortTaken:
+        return False
+    except CannotListen as error:
+        raise LaunchError(str(error)) from error
     return True
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from jobs.connection import connect_api
+from jobs.connection import RedisAddress, connect_api
 from launch import append_only_file
 from launch.errors import LaunchError
 from launch.folder import Folder
@@ -111,10 +111,10 @@ class RedisServer(Service):
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
 
-def answers(url: str) -> int | None:
-    """The process id of the Redis at ``url``; None while it does not answer or still loads its data."""
+def answers(address: RedisAddress | str) -> int | None:
+    """The process id of the Redis there; None while it does not answer or still loads its data. Raises ValueError."""
     try:
-        with connect_api(url) as connection:
+        with connect_api(address) as connection:
             return int(connection.info("server")["process_id"])
     except (RedisError, OSError):
         return None

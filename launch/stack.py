@@ -3,10 +3,10 @@
 import signal
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import httpx
 
+from jobs.connection import RedisAddress
 from launch import ports, redis_server
 from launch.errors import LaunchError
 from launch.folder import claim
@@ -53,31 +53,41 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and return when /readyz says so. Raises LaunchError, Interrupted."""
-        redis_url = self._start_redis()
-        self._port = ports.reserve(self.settings.host, self.settings.port)
+        named = "port" in self.settings.model_fields_set
+        self._port = (ports.reserve_exactly if named else ports.reserve)(self.settings.host, self.settings.port)
+        redis = self._start_redis()
         if self._port.number != self.settings.port:
             self._say(f"port {self.settings.port} is taken; using {self._port.number}")
-        self._api = Api(self.settings, self.folder, redis_url, self._port.number)
+        self._api = Api(self.settings, self.folder, redis, self._port.number)
         for index in range(1, self.settings.workers + 1):
-            self._workers.append(Worker(index, self.settings, self.folder, redis_url))
+            self._workers.append(Worker(index, self.settings, self.folder, redis))
         for service in (self._api, *self._workers):
             self.folder.start_log(service.label)
             service.start()
         self._wait_until_ready()
 
-    def _start_redis(self) -> str:
-        """Start our Redis, or check the one we were told to use; returns its URL."""
-        if url := self.settings.redis_url:
-            if redis_server.answers(url) is None:
-                raise LaunchError(f"INFILL_REDIS_URL names {_public(url)}, which does not answer.")
-            self._say(f"Redis: {_public(url)} (yours)")
-            return url
+    def _start_redis(self) -> RedisAddress:
+        """Start our Redis, or check the one that the settings name; returns its address."""
+        if address := self.settings.redis:
+            self._check(address)
+            self._say(f"Redis: {address} (yours)")
+            return address
         self._redis = RedisServer(self.folder, self.settings.redis_maxmemory)
         self.folder.start_log(self._redis.label)
         self._redis.start()
         self._redis.wait(self._signals.check, self._say)
         self._say(f"Redis: {self._redis.url} ({self._redis.binary.name}, data in {self._redis.folder.redis})")
-        return self._redis.url
+        return RedisAddress(self._redis.url)
+
+    @staticmethod
+    def _check(address: RedisAddress) -> None:
+        try:
+            answer = redis_server.answers(address)
+        except ValueError as error:
+            raise LaunchError(str(error)) from None
+        if answer is None:
+            names = "INFILL_REDIS_SENTINELS names" if address.sentinels else "INFILL_REDIS_URL names"
+            raise LaunchError(f"{names} {address}, which does not answer.")
 
     def _wait_until_ready(self) -> None:
         began = time.monotonic()
@@ -153,9 +163,3 @@ class Stack:
             if self._redis:
                 self._redis.check()  # a worker that has lost its Redis cannot finish
             time.sleep(DRAIN_LOOK_S)
-
-
-def _public(url: str) -> str:
-    """The URL without its passwords; one may be among the options."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -14,9 +14,9 @@ class StopSignals:
     def __init__(self) -> None:
         self.count = 0
         for number in SIGNALS:
-            signal.signal(number, self._note)
+            signal.signal(number, self._record)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _record(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
 
     @property

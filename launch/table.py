@@ -1,9 +1,16 @@
-"""The timing report as a table."""
+"""Tables for a terminal: columns, and the timing report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 NOT_PHASES = ("total", "steps", "step_p50", "batch_mean")
 BAR = 24
+
+
+def columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as they have to be; the last one is not filled up."""
+    cells = [list(names), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names) - 1)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in cells)
 
 
 def timing_table(timings: Mapping[str, float]) -> str:

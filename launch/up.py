@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch.errors import Interrupted
-from launch.settings import CHECKOUT, LaunchSettings
+from launch.settings import SAMPLE, LaunchSettings
 from launch.stack import Stack
 from launch.stop_signals import StopSignals
 
@@ -45,7 +45,7 @@ Ctrl-C stops everything.
 
 def curl_line(url: str) -> str:
     """A command that repaints the demo photo into ``repainted.png``."""
-    photo, mask = (shlex.quote(shown(CHECKOUT / "demo" / name)) for name in ("photo.png", "mask.png"))
+    photo, mask = (shlex.quote(shown(SAMPLE / name)) for name in ("photo.png", "mask.png"))
     return f"curl -sSf -H 'Accept: image/png' -F image=@{photo} -F mask=@{mask} -o repainted.png {url}/v1/inpaint"
 
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Programs that some tests run, from Debian's packages: nginx, a Redis that speaks TLS, a compiler, Chromium. No service is started.
+# Programs that some tests run, from Debian's packages: nginx, a Redis that speaks TLS, a compiler, Chromium, Node,
+# ExifTool.
+# No service is started.
 #   scripts/test-programs.sh [PROGRAM=PACKAGE ...]     see that they are there; without arguments, those of our tests
 #   scripts/test-programs.sh --names                   print the names of those of our tests
 # Exit status: 0, all of them are there; 3, some are missing and cannot be installed here, without root or apt-get: the
@@ -7,7 +9,8 @@
 set -uo pipefail
 PATH="$PATH:/usr/sbin:/sbin"
 
-ours=(nginx=nginx-light redis-server=redis-server openssl=openssl curl=curl g++=g++ chromium=chromium)
+ours=(nginx=nginx-light redis-server=redis-server openssl=openssl curl=curl g++=g++ chromium=chromium node=nodejs npm=npm
+    exiftool=libimage-exiftool-perl)
 if [ "${1:-}" = --names ]; then
     echo "${ours[@]%%=*}"
     exit 0

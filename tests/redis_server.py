@@ -57,6 +57,7 @@ class RedisServer:
             "dir": self.folder,
             "save": "",
             "appendonly": "yes" if self.append_only else "no",
+            "appendfsync": "always",  # "everysec" may put a write off for 2 s: a kill loses it
             "maxmemory-policy": "noeviction",
             **self.options,
         }

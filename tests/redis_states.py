@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -97,7 +97,7 @@ def forbidding(server: RedisServer) -> Iterator[None]:
         operator.acl_deluser("operator")
 
 
-STATES: dict[str, Callable[[RedisServer], object]] = {
+STATES: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "OOM": full,
     "NOREPLICAS": without_replicas,
     "READONLY": read_only,

@@ -28,6 +28,14 @@ def test_a_worker_may_download_the_models_that_the_catalog_names_on_the_hub(comp
         assert "HF_HUB_OFFLINE" not in settings
 
 
+def test_a_worker_can_compile_with_a_root_that_cannot_be_written_and_a_tmp_that_cannot_be_executed() -> None:
+    assert re.search(r"apt-get install .*\bgcc\b.*\bg\+\+", (ROOT / "Dockerfile").read_text())
+    settings = environment("worker")
+    for cache in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert settings[cache].startswith(settings["HF_HOME"] + "/")
+    assert settings["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+
+
 def test_what_a_worker_downloads_lies_in_a_volume_since_its_root_cannot_be_written(compose: dict[str, Any]) -> None:
     worker = compose["services"]["worker"]
     (mount,) = [volume for volume in worker["volumes"] if volume.partition(":")[0] in compose["volumes"]]

@@ -8,7 +8,7 @@ import rq
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 LINES = (
-    "enqueued for retry",
+    "has lost its worker",
     "lost the lease of job",
     "no step boundary for too long: ending",
     "Redis does not answer",

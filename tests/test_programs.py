@@ -27,7 +27,7 @@ def install(folder: Path, *wanted: str, uid: int, apt_get: str | None) -> subpro
     executable(folder / "id", f"echo {uid}")
     if apt_get is not None:
         executable(folder / "apt-get", apt_get)
-    command = ["/bin/bash", SCRIPT, *wanted]
+    command: list[str | Path] = ["/bin/bash", SCRIPT, *wanted]
     return subprocess.run(command, env={"PATH": str(folder)}, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,7 @@
 """TIFFs of one uncompressed strip, or of one for each plane, with any tags (TIFF 6.0, section 2)."""
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 """Photometric interpretations."""
 
 
-def tiff_of(samples: NDArray[np.generic], photometric: int, tags: dict[int, tuple[int, ...]] | None = None) -> bytes:
+def tiff_of(samples: NDArray[np.generic], photometric: int, tags: Mapping[int, tuple[int, ...]] | None = None) -> bytes:
     """Write ``samples``, (H, W) or (H, W, C), in their own byte order. ``tags`` win over those that follow from them.
 
     With the tag ``PLANES`` of (2,) every channel is a strip of its own.

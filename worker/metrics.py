@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from jobs.schema import JobReport
-from worker.stopwatch import PHASES
+from worker.engine.stopwatch import PHASES
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -36,8 +36,14 @@ class WorkerMetrics:
         self.jobs_ended = Counter(
             "infill_jobs_ended", "Jobs this worker ended, by outcome or error code", ["outcome"], registry=self.registry
         )
+        self.deliveries = Counter(
+            "infill_deliveries",
+            "Tries to send something out after a job's end, by kind and outcome",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
         self.adapter_bytes = Gauge("infill_adapter_bytes", "Bytes of the loaded LoRA adapters", registry=self.registry)
-        self.slowness = Gauge(
+        self.slowdown = Gauge(
             "infill_slowness", "Time that the work has taken lately, over the time predicted", registry=self.registry
         )
         self.clock_ahead = Gauge(
@@ -52,6 +58,15 @@ class WorkerMetrics:
         self.job_seconds.labels(model).observe(report.timings.total / 1000)
         self.batch_rows.observe(report.timings.batch_mean)
         self.jobs_ended.labels("succeeded").inc()
+
+    def set_adapter_bytes(self, size_bytes: int) -> None:
+        self.adapter_bytes.set(size_bytes)
+
+    def beaten(self, slowdown: float, clock_ahead_s: float, seats_taken: int) -> None:
+        """At every heartbeat."""
+        self.slowdown.set(slowdown)
+        self.clock_ahead.set(clock_ahead_s)
+        self.seats_taken.set(seats_taken)
 
     def failed(self, code: str) -> None:
         self.jobs_ended.labels(code).inc()

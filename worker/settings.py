@@ -13,9 +13,12 @@ class WorkerSettings(QueueSettings):
     worker_name: str | None = Field(None, description="name of this worker in Redis; random when absent")
     seats: int = Field(8, ge=1, description="jobs in the running batch at once")
     max_rows: int = Field(16, ge=1, description="images in one forward pass at most")
-    device: str = Field("auto", description='"auto" (cuda where there is one), "cpu", "cuda", "cuda:1", ...')
+    device: str = Field(
+        "auto",
+        description='"auto" (cuda where there is one), "cpu", "cuda", "cuda:1", ...',
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description='"auto": bfloat16 on a GPU, float32 on a CPU'
+        "auto", description='"auto": bfloat16 on a GPU (float16 before capability 8.0), float32 on a CPU'
     )
     model_budget_bytes: int = Field(0, ge=0, description="bytes of weights loaded at once at most; 0: no limit")
     lora_budget_bytes: int = Field(2**30, ge=0, description="bytes of loaded adapters at most, but for those in use")
@@ -32,7 +35,8 @@ class WorkerSettings(QueueSettings):
         False, description="the network's repeated blocks are compiled at the start; no adapters then"
     )
     torch_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves torch's own choice")
-    codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode PNGs beside the loop")
+    codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode results beside the loop")
+    marking: bool = Field(True, description="results say in XMP that a model has changed them")
     lease_s: int = Field(10, ge=3, description="a job whose worker is silent this long is given to another")
     beat_s: float = Field(2.0, gt=0, description="time between heartbeats; at least three fit into a lease")
     stall_s: float = Field(120.0, gt=0, description="a worker that passes no step boundary this long ends itself")

@@ -4,9 +4,9 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
+from app.backend import BackendDep
 from app.examples import problems
 from app.problems import problem_response
-from app.service import ServiceDep
 from jobs.catalog import workers_by_model
 from jobs.errors import NoWorker, Refused
 from jobs.schema import Record
@@ -36,15 +36,15 @@ async def healthz() -> Health:
     response_model=Readiness,
     responses=problems("no_worker", "store_full", "store_unavailable"),
 )
-def readyz(request: Request, service: ServiceDep) -> Readiness | Response:
+def readyz(request: Request, backend: BackendDep) -> Readiness | Response:
     """A 503 while Redis is away, nearly full or takes no writes, a model has no worker, or the queue is full."""
-    service.queue.store.check_writes()
-    workers = service.queue.store.workers()
-    if missing := [name for name, living in workers_by_model(service.catalog, workers).items() if not living]:
+    backend.queue.store.check_writes()
+    workers = backend.queue.store.workers()
+    if missing := [name for name, living in workers_by_model(backend.catalog, workers).items() if not living]:
         named = ", ".join(missing)
         raise NoWorker(f"No living worker has model {named}. Jobs for it are accepted, and wait for one.", 5)
     try:
-        service.queue.check_room()
+        backend.queue.check_room()
     except Refused as error:
         return problem_response(request, error, status=503)
-    return Readiness(workers=len(workers), queue_depth=service.queue.depth())
+    return Readiness(workers=len(workers), queue_depth=backend.queue.depth())

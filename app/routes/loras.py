@@ -6,15 +6,18 @@ from pathlib import Path
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.examples import problems
-from app.service import ServiceDep
+from app.authentication import needs
+from app.backend import BackendDep
+from app.examples import KEY_PROBLEMS, problems
 from jobs.catalog import ModelEntry
 from jobs.errors import InvalidLora, LoraMismatch
 from jobs.lora_layers import Width
 from jobs.loras import LoraFile, LoraFolder
 from jobs.schema import Record
 
-router = APIRouter(prefix="/v1/loras", tags=["catalog"])
+router = APIRouter(
+    prefix="/v1/loras", tags=["catalog"], responses=problems(*KEY_PROBLEMS), dependencies=[needs("read")]
+)
 
 
 class LoraView(Record):
@@ -31,11 +34,11 @@ class LorasView(Record):
 
 
 @router.get("", summary="List the adapters", responses=problems("store_unavailable"))
-def loras(service: ServiceDep) -> LorasView:
+def loras(backend: BackendDep) -> LorasView:
     """The adapters in `INFILL_LORA_DIR`, as their headers describe them."""
-    models = service.catalog.models
-    widths = {name: service.queue.store.widths(entry.source) for name, entry in models.items()}
-    folder = service.loras
+    models = backend.catalog.models
+    widths = {name: backend.queue.store.known.widths(entry.source) for name, entry in models.items()}
+    folder = backend.loras
     return LorasView(loras=[_view(folder, path, models, widths) for path in folder.paths().values()])
 
 

@@ -1,18 +1,22 @@
 """``/v1/models``: what can be asked for by ``model``."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.examples import problems
+from app.authentication import needs
+from app.backend import BackendDep
+from app.examples import KEY_PROBLEMS, problems
 from app.schedulers import offered_schedulers
-from app.service import ServiceDep
-from jobs.catalog import Catalog, Preset, workers_by_model
-from jobs.pace import WorkerPace
+from jobs.catalog import Catalog, Preset, TaskRecipe, workers_by_model
 from jobs.schema import Record, WorkerPresence
+from jobs.speed import WorkerSpeed
 
-router = APIRouter(prefix="/v1/models", tags=["catalog"])
+router = APIRouter(
+    prefix="/v1/models", tags=["catalog"], responses=problems(*KEY_PROBLEMS), dependencies=[needs("read")]
+)
 
 
 class ModelView(Record):
@@ -28,38 +32,56 @@ class ModelView(Record):
         description="Noise schedulers that a request can name: those that fit its noise levels, as far as is known."
     )
     masked_content: str
+    cache_interval: int
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
     max_num_inference_steps: int
     max_n: int
     needs_surroundings: bool = Field(description="Whether it paints from what surrounds a hole: no full masks then.")
     presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
+    tasks: dict[str, TaskRecipe] = Field(
+        description="What `task` can name beside fill, and what it sets; null: as by default."
+    )
     workers: list[str] = Field(description="Living workers that serve it, loaded or not.")
     loaded_by: list[str] = Field(description="Those of them that have it on their device now.")
     loading_by: list[str] = Field(description="Those of them that load it now, for a job that waits for it.")
 
 
+class OpenAIModel(Record):
+    """A model as OpenAI's clients list it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "infill"
+
+
 class ModelsView(Record):
     models: list[ModelView]
+    object: Literal["list"] = Field("list", description="This and `data`: the same list for OpenAI's clients.")
+    data: list[OpenAIModel]
 
 
 OPERATORS_OWN = {"source", "revision", "config", "dtype", "prediction_type", "pinned", "allow_pickle"}
 
 
 @router.get("", summary="List the models", responses=problems("store_unavailable"))
-def models(service: ServiceDep) -> ModelsView:
+def models(backend: BackendDep) -> ModelsView:
     """Each model with the defaults, limits and presets of a request that names it, and where it is loaded."""
-    workers = service.queue.store.workers()
-    paces = service.queue.store.paces([worker.name for worker in workers])
-    offered, catalog = offered_schedulers(service), service.catalog
-    return ModelsView(models=[_view(name, catalog, workers, paces, offered[name]) for name in catalog.models])
+    workers = backend.queue.store.workers()
+    speeds = backend.queue.store.speeds([worker.name for worker in workers])
+    offered, catalog = offered_schedulers(backend), backend.catalog
+    return ModelsView(
+        models=[_view(name, catalog, workers, speeds, offered[name]) for name in catalog.models],
+        data=[OpenAIModel(id=name) for name in catalog.models],
+    )
 
 
 def _view(
     name: str,
     catalog: Catalog,
     workers: list[WorkerPresence],
-    paces: Mapping[str, WorkerPace],
+    speeds: Mapping[str, WorkerSpeed],
     schedulers: list[str],
 ) -> ModelView:
     return ModelView(
@@ -67,7 +89,7 @@ def _view(
         default=name == catalog.default,
         workers=workers_by_model(catalog, workers)[name],
         loaded_by=[worker.name for worker in workers if name in worker.loaded],
-        loading_by=[worker for worker, pace in paces.items() if name in pace.loading],
+        loading_by=[worker for worker, speed in speeds.items() if name in speed.loading],
         schedulers=schedulers,
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

@@ -3,10 +3,14 @@
 from fastapi import APIRouter
 from pydantic import Field
 
+from app.authentication import needs
+from app.examples import KEY_PROBLEMS, problems
 from jobs.schedulers import SCHEDULERS, NoiseScheduler
 from jobs.schema import Record
 
-router = APIRouter(prefix="/v1/schedulers", tags=["catalog"])
+router = APIRouter(
+    prefix="/v1/schedulers", tags=["catalog"], responses=problems(*KEY_PROBLEMS), dependencies=[needs("read")]
+)
 
 
 class SchedulerView(Record):

@@ -5,12 +5,15 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.examples import problems
-from app.service import ServiceDep
-from jobs.pace import WorkerPace
+from app.authentication import needs
+from app.backend import BackendDep
+from app.examples import KEY_PROBLEMS, problems
 from jobs.schema import Record, WorkerPresence
+from jobs.speed import WorkerSpeed
 
-router = APIRouter(prefix="/v1/workers", tags=["operation"])
+router = APIRouter(
+    prefix="/v1/workers", tags=["operation"], responses=problems(*KEY_PROBLEMS), dependencies=[needs("admin")]
+)
 
 
 class WorkerView(Record):
@@ -34,13 +37,13 @@ class WorkersView(Record):
 
 
 @router.get("", summary="List the living workers", responses=problems("store_unavailable"))
-def workers(service: ServiceDep) -> WorkersView:
+def workers(backend: BackendDep) -> WorkersView:
     """Each worker whose lease has not lapsed: its models, seats, number of jobs, device memory, last beat and clock."""
-    present = service.queue.store.workers()
-    paces = service.queue.store.paces([worker.name for worker in present])
-    return WorkersView(workers=[_view(worker, paces.get(worker.name)) for worker in present])
+    present = backend.queue.store.workers()
+    speeds = backend.queue.store.speeds([worker.name for worker in present])
+    return WorkersView(workers=[_view(worker, speeds.get(worker.name)) for worker in present])
 
 
-def _view(presence: WorkerPresence, pace: WorkerPace | None) -> WorkerView:
+def _view(presence: WorkerPresence, speed: WorkerSpeed | None) -> WorkerView:
     shown = presence.model_dump(include=set(WorkerView.model_fields))
-    return WorkerView(**shown | {"jobs": len(presence.jobs), "clock_ahead_s": pace.clock_ahead_s if pace else None})
+    return WorkerView(**shown | {"jobs": len(presence.jobs), "clock_ahead_s": speed.clock_ahead_s if speed else None})

@@ -15,8 +15,8 @@ import litserve
 from fastapi import Response
 from PIL import Image
 
-from bench.baselines.pipeline import Painter
-from bench.served import Served, add_options, from_options
+from bench.baselines.pipeline import Pipeline
+from bench.served_model import ServedModel, add_options, from_options
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Order:
 
 
 class InpaintAPI(litserve.LitAPI):  # type: ignore[misc]
-    served = Served()
+    served = ServedModel()
 
     def setup(self, device: str) -> None:
-        self.painter = Painter(self.served)
+        self.painter = Pipeline(self.served)
 
     def decode_request(self, request: dict[str, Any]) -> Order:
         image, mask = (Image.open(io.BytesIO(base64.b64decode(request[name]))) for name in ("image", "mask"))

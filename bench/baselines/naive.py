@@ -8,11 +8,11 @@ import uvicorn
 from fastapi import FastAPI, Form, Response, UploadFile
 from PIL import Image
 
-from bench.baselines.pipeline import Painter
-from bench.served import add_options, from_options
+from bench.baselines.pipeline import Pipeline
+from bench.served_model import add_options, from_options
 
 
-def create_app(painter: Painter) -> FastAPI:
+def create_app(painter: Pipeline) -> FastAPI:
     """Decoding and PNG run on FastAPI's threads, beside the lock: more than most first servers do."""
     app = FastAPI()
     lock = threading.Lock()
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     add_options(parser)
     chosen = parser.parse_args()
-    uvicorn.run(create_app(Painter(from_options(chosen))), host="127.0.0.1", port=chosen.port, log_level="warning")
+    uvicorn.run(create_app(Pipeline(from_options(chosen))), host="127.0.0.1", port=chosen.port, log_level="warning")
 
 
 if __name__ == "__main__":

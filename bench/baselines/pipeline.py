@@ -16,21 +16,21 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 from PIL import Image
 
-from bench.served import Served
-from worker.fill import fill
-from worker.sources import EMBEDDED
+from bench.served_model import ServedModel
+from worker.models.sources import EMBEDDED
+from worker.pixels.fill.texture import fill
 
 TAKEN_CHANNELS = (4, 9)
 """Input channels of a U-Net that the pipelines' own ``__call__`` takes."""
 
 
-class Painter:
+class Pipeline:
     """The pipeline of a model's folder, in the layout it is loaded in."""
 
-    def __init__(self, served: Served | None = None) -> None:
+    def __init__(self, served: ServedModel | None = None) -> None:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.served = served or Served()
+        self.served = served or ServedModel()
         folder, dtype = str(self.served.folder or EMBEDDED), getattr(torch, self.served.dtype)
         self.pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         self.pipeline.to(self.served.device)

@@ -3,7 +3,8 @@
 Measures the matrix rate, then the networks of Stable Diffusion 1.5 and XL for inpainting (random weights, made on the
 device) by size and rows, then this engine (a), FastAPI with diffusers' pipeline and a lock (b) and the same with
 LitServe's batching (c) under closed loops and Poisson arrivals, in turns, their pictures compared. On a machine without
-a GPU, and with --small, the same with the pocket model. Writes gpu.json after every section, gpu.md, and gpu.png.
+a GPU, and with --small, the same with the pocket model. Writes gpu.json after every section, gpu.md, and gpu.png. With
+--keep NAME its tables are NAME-rates, NAME-network, NAME-pictures, and NAME- with each model that was served.
 """
 
 import time
@@ -16,12 +17,15 @@ import sys  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from bench.record import keep_option  # noqa: E402
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
     chosen = _arguments()
     _prepare_environment()
+    from bench.gpu.report import keep
     from bench.gpu.run import FULL, SMALL, run
 
     small = chosen.small or not _has_gpu()
@@ -30,11 +34,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as folder:
         os.environ["INFILL_VAR_DIR"] = folder  # the service's Redis data and logs
         results = run(scale, chosen.out, Path(folder), 60 * chosen.minutes, BEGAN)
+    if chosen.keep:
+        keep(results, chosen.keep)
     return 1 if any(left.failed for left in results.left_out) else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__, parents=[keep_option()])
     parser.add_argument("--out", type=Path, default=Path("var/gpu"), help="folder for gpu.json, gpu.md and gpu.png")
     parser.add_argument("--minutes", type=float, default=9.5, help="what does not fit is left out, and said so")
     parser.add_argument("--small", action="store_true", help="the pocket model; so without a GPU anyway")
@@ -51,7 +57,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _prepare_environment() -> None:
-    """For the servers, too: they are told so by their environment."""
+    """For the servers, too, which read it from their environment."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("INFILL_MAX_WAIT_S", "600")
     known = os.environ.get("PYTHONPATH")

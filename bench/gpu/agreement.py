@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.gpu.results import Agreement
-from bench.serve.sides import Side
-from bench.serve.workload import Case
+from bench.throughput.sides import Side
+from bench.throughput.workload import Case
 
 TIMEOUT_S = 600.0
 OTHER_SEED = 1000

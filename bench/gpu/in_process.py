@@ -10,19 +10,19 @@ from typing import cast
 
 import httpx
 
-from bench.serve.sides import AS_THE_PIPELINE, Side
-from bench.serve.workload import Case
-from bench.served import Served
+from bench.served_model import ServedModel
+from bench.throughput.sides import AS_THE_PIPELINE, Side
+from bench.throughput.workload import Case
 from jobs.catalog import ModelEntry
-from jobs.pace import Pace
 from jobs.schema import InpaintParameters, JobReport
-from worker.engine import Engine
-from worker.loading import Loader
-from worker.profile import profile
-from worker.session import Session
+from jobs.speed import Speed
+from worker.engine.engine import Engine
+from worker.engine.profile import profile
+from worker.engine.session import Session
+from worker.engine.stopwatch import Stopwatch
+from worker.engine.task import Task
+from worker.models.loading import Loader
 from worker.settings import WorkerSettings
-from worker.stopwatch import Stopwatch
-from worker.task import Task
 
 IDLE_S = 0.1
 
@@ -33,11 +33,11 @@ class Asked:
     case: Case
     answer: "asyncio.Future[bytes]"
 
-    def settle(self) -> None:
+    def resolve(self) -> None:
         """Hand the outcome to the caller's loop, on its own thread."""
-        self.answer.get_loop().call_soon_threadsafe(self._settle)
+        self.answer.get_loop().call_soon_threadsafe(self._resolve)
 
-    def _settle(self) -> None:
+    def _resolve(self) -> None:
         if self.answer.cancelled():
             return
         if isinstance(self.task.outcome, JobReport):
@@ -51,15 +51,16 @@ class InProcess(Side):
 
     name, label = "a", "Infill's engine, in the process that asks"
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedModel) -> None:
         super().__init__("")
         fair = {"encoding_budget_bytes": 0}  # the same few photos come again and again; the others keep nothing
         settings = WorkerSettings.model_validate({"device": served.device, "dtype": served.dtype, **fair})
         self.served, self.entry = served, ModelEntry.model_validate(served.entry())
-        family = Loader(settings).load(served.name, self.entry)
+        loader = Loader(settings)
+        family = loader.load(served.name, self.entry)
         self._seats = settings.seats
-        paces: dict[str, Sequence[Pace]] = {served.name: profile(family, self.entry, 2 * settings.max_rows)}
-        engine = Engine({served.name: family}, settings.max_rows, paces=paces)
+        speeds: dict[str, Sequence[Speed]] = {served.name: profile(family, self.entry, 2 * settings.max_rows)}
+        engine = Engine({served.name: family}, settings.max_rows, speeds=speeds, device=loader.device)
         self._session = Session(engine, settings.codec_threads)
         self._arrived: queue.Queue[Asked] = queue.Queue()
         self._asked: list[Asked] = []
@@ -91,7 +92,7 @@ class InProcess(Side):
                 self._session.turn()
             for asked in [asked for asked in self._asked if asked.task.outcome is not None]:
                 self._asked.remove(asked)
-                asked.settle()
+                asked.resolve()
 
     def _admit(self) -> None:
         while len(self._asked) < self._seats:
@@ -100,7 +101,7 @@ class InProcess(Side):
             except queue.Empty:
                 return
             self._asked.append(asked)
-            self._session.take(asked.task, asked.case.image, asked.case.mask)
+            self._session.take(asked.task, {"image": asked.case.image, "mask": asked.case.mask})
 
     def start(self) -> None:
         self._thread.start()
@@ -112,7 +113,7 @@ class InProcess(Side):
 
 
 @contextmanager
-def running_engine(served: Served) -> Iterator[list[Side]]:
+def running_engine(served: ServedModel) -> Iterator[list[Side]]:
     side = InProcess(served)
     side.start()
     try:

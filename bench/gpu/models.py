@@ -1,4 +1,4 @@
-"""The models of a run: pipelines on the device, and what the servers are told to find the same weights."""
+"""The models of a run: pipelines on the device, and the options by which the servers find the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import transformers
 from diffusers import DiffusionPipeline
 
 from bench.gpu.shapes import SHAPES, Shape, build
-from bench.served import Served
+from bench.served_model import ServedModel
 
 GUIDANCE_SCALE = 7.5
 POCKET = Path(__file__).parents[2] / "worker" / "pocket" / "model"
@@ -30,21 +30,21 @@ class Place:
         return str(self.dtype).removeprefix("torch.")
 
 
-Opener = Callable[[Place], tuple[DiffusionPipeline, Served]]
+Opener = Callable[[Place], tuple[DiffusionPipeline, ServedModel]]
 
 
-def open_pocket(place: Place) -> tuple[DiffusionPipeline, Served]:
+def open_pocket(place: Place) -> tuple[DiffusionPipeline, ServedModel]:
     """The model that ships, with its weights."""
     pipeline = DiffusionPipeline.from_pretrained(str(POCKET), dtype=place.dtype, local_files_only=True)
-    return pipeline.to(place.device), Served(device=str(place.device), dtype=place.dtype_name)
+    return pipeline.to(place.device), ServedModel(device=str(place.device), dtype=place.dtype_name)
 
 
-def open_shape(shape: Shape, place: Place) -> tuple[DiffusionPipeline, Served]:
+def open_shape(shape: Shape, place: Place) -> tuple[DiffusionPipeline, ServedModel]:
     """A published model's shape with random weights, kept as a diffusers folder for the servers."""
     pipeline = build(shape, place.device, place.dtype)
     folder = place.folder / shape.name
     pipeline.save_pretrained(str(folder))
-    return pipeline, Served(
+    return pipeline, ServedModel(
         name=shape.name,
         folder=folder,
         family=shape.family,

@@ -12,7 +12,7 @@ from bench.gpu.budget import Budget
 from bench.gpu.models import OPENERS, Opener, Place, quiet
 from bench.gpu.results import Results
 from bench.gpu.steps import PARTS, Measured, cells, ideal_images_per_s
-from bench.served import Served
+from bench.served_model import ServedModel
 
 VAE_ROWS = (1, 4)
 
@@ -27,10 +27,10 @@ class Wanted:
     steps: int
 
 
-def measure(wanted: Wanted, place: Place, results: Results, budget: Budget) -> list[Served]:
+def measure(wanted: Wanted, place: Place, results: Results, budget: Budget) -> list[ServedModel]:
     """Measure each model's networks; returns what there is to be served."""
     quiet()
-    served: list[Served] = []
+    served: list[ServedModel] = []
     for number, name in enumerate(wanted.models):
         share = budget.part(1 / (len(wanted.models) - number))
         section = partial(_network, wanted, place, OPENERS[name], served, results, share)
@@ -40,7 +40,7 @@ def measure(wanted: Wanted, place: Place, results: Results, budget: Budget) -> l
 
 
 def _network(
-    wanted: Wanted, place: Place, opener: Opener, served: list[Served], results: Results, budget: Budget
+    wanted: Wanted, place: Place, opener: Opener, served: list[ServedModel], results: Results, budget: Budget
 ) -> None:
     """The size that the model was made for comes first, with its VAE: they say what is possible."""
     pipeline, model = opener(place)
@@ -64,7 +64,7 @@ def _network(
 
 
 def _as_the_engine_runs_it(pipeline: DiffusionPipeline) -> None:
-    """``worker.loading`` does so, too."""
+    """``worker.models.loading`` does so, too."""
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)
 

@@ -1,31 +1,40 @@
-"""The figures of a run as Markdown, for ``bench/README.md``."""
+"""The figures of a run as Markdown, and as records for ``bench/README.md``."""
 
-from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.gpu.results import Results
+from bench.record import Record
 
 
 def markdown(results: Results) -> str:
-    blocks = [results.machine, _rates(results), _network(results.cells), _ideals(results)]
-    blocks += [_loads(results, model) for model in results.loads]
-    blocks += [_agreements(results), _left_out(results)]
-    return "\n\n".join(block for block in blocks if block)
+    return "\n\n".join([*(record.markdown() for record in records(results).values()), _left_out(results)]).strip()
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])
+def keep(results: Results, file: Path) -> None:
+    """Each table beside ``file``: ``NAME-network.json`` and so on."""
+    for part, record in records(results).items():
+        record.keep(file.with_name(f"{file.stem}-{part}.json"))
 
 
-def _rates(results: Results) -> str:
-    found = [f"{rate.dtype} {rate.tflops:.4g} TFLOP/s (side {rate.side})" for rate in results.rates]
-    return f"Matrix rate: {', '.join(found)}." if found else ""
+def records(results: Results) -> dict[str, Record]:
+    """The tables that there is something for: rates, network, one for each model that was served, and pictures."""
+    found = {"rates": _rates(results), "network": _network(results)}
+    found |= {model: _loads(results, model) for model in results.loads}
+    found["pictures"] = _agreements(results)
+    for record in found.values():
+        record.machine, record.date = results.machine, results.date
+    return {part: record for part, record in found.items() if record.rows}
 
 
-def _network(cells: Sequence[Any]) -> str:
+def _rates(results: Results) -> Record:
+    rows = [[rate.dtype, f"{rate.tflops:.4g}", str(rate.side)] for rate in results.rates]
+    return Record(["matrix rate", "TFLOP/s", "side"], rows)
+
+
+def _network(results: Results) -> Record:
     """One line a network and size, one column for each number of rows."""
-    if not cells:
-        return ""
+    cells = results.cells
     counts = sorted({cell.rows for cell in cells})
     lines: dict[tuple[str, ...], dict[int, str]] = {}
     for cell in cells:
@@ -33,7 +42,11 @@ def _network(cells: Sequence[Any]) -> str:
         lines.setdefault(known, {})[cell.rows] = _figures(cell)
     rows = [[*known, *(by_count.get(count, "") for count in counts)] for known, by_count in lines.items()]
     columns = ["model", "part", "px", "TFLOP a row", *(f"{count} rows" if count > 1 else "1 row" for count in counts)]
-    return "ms a call / TFLOP/s / share of the matrix rate\n\n" + _table(columns, rows)
+    ideals = [
+        f"{model}: {images:.3g} images/s if all of an image ran at the matrix rate."
+        for model, images in results.ideals.items()
+    ]
+    return Record(columns, rows, ["ms a call / TFLOP/s / share of the matrix rate.", *ideals])
 
 
 def _figures(cell: Any) -> str:
@@ -42,28 +55,21 @@ def _figures(cell: Any) -> str:
     return f"{cell.ms:.4g} / {cell.tflops:.3g} / {100 * cell.share:.0f} %"
 
 
-def _ideals(results: Results) -> str:
-    return "\n".join(
-        f"{model}: {images:.3g} images/s if all of an image ran at the matrix rate."
-        for model, images in results.ideals.items()
-    )
+def _loads(results: Results, model: str) -> Record:
+    from bench.throughput.report import table
 
-
-def _loads(results: Results, model: str) -> str:
-    from bench.serve.report import table
-
+    record = table(results.loads[model])
     sides = ", ".join(f"{letter} = {label}" for letter, label in results.sides[model].items())
-    return f"{model}: {sides}\n\n{table(results.loads[model])}"
+    record.notes = [f"{model}: {sides}."]
+    return record
 
 
-def _agreements(results: Results) -> str:
-    if not results.agreements:
-        return ""
+def _agreements(results: Results) -> Record:
     rows = [
         [found.model, found.compared, "equal" if found.psnr is None else f"{found.psnr:.1f}", str(found.most)]
         for found in results.agreements
     ]
-    return _table(["model", "pictures, inside the mask", "PSNR dB", "largest difference of 255"], rows)
+    return Record(["model", "pictures, inside the mask", "PSNR dB", "largest difference of 255"], rows)
 
 
 def _left_out(results: Results) -> str:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,18 @@ class Agreement:
 
 @dataclass
 class Results:
-    """All figures of a run. Rates, cells and loads are the dataclasses of their sections."""
+    """All figures of a run. Throughput, cells and loads are the dataclasses of their sections."""
 
     folder: Path
     machine: str
     device: str
     dtype: str
+    date: str = field(default_factory=lambda: date.today().isoformat())
     began: float = field(default_factory=time.monotonic)
     rates: list[Any] = field(default_factory=list)
     cells: list[Any] = field(default_factory=list)
     ideals: dict[str, float] = field(default_factory=dict)  # model -> images/s at the matrix rate
-    loads: dict[str, list[Any]] = field(default_factory=dict)  # model -> bench.serve.report.Cell
+    loads: dict[str, list[Any]] = field(default_factory=dict)  # model -> bench.throughput.report.Cell
     sides: dict[str, dict[str, str]] = field(default_factory=dict)  # model -> letter -> what it was
     agreements: list[Agreement] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)

@@ -17,7 +17,7 @@ from bench.gpu.rates import matrix_rate
 from bench.gpu.report import markdown
 from bench.gpu.results import Results
 from bench.machine import describe
-from bench.served import Served
+from bench.served_model import ServedModel
 
 END_S = 20.0
 """Kept back for the last servers' end, the table and the plot."""
@@ -56,7 +56,7 @@ def run(scale: Scale, out: Path, scratch: Path, seconds: float, began: float) ->
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, scale.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     machine = describe() if device.type == "cuda" else f"{describe()}, {torch.get_num_threads()} threads"
-    results = Results(out, machine, str(device), str(dtype).removeprefix("torch."), began)
+    results = Results(out, machine, str(device), str(dtype).removeprefix("torch."), began=began)
     budget = Budget(seconds - END_S, began)
     results.section("matrix rate", lambda: _rates(scale, device, dtype, results))
     served = _networks(scale, (device, dtype, scratch), results, budget.part(NETWORK_SHARE))
@@ -74,7 +74,7 @@ def _rates(scale: Scale, device: torch.device, dtype: torch.dtype, results: Resu
 
 def _networks(
     scale: Scale, place: tuple[torch.device, torch.dtype, Path], results: Results, budget: Budget
-) -> list[Served]:
+) -> list[ServedModel]:
     if why := missing("networks"):
         results.leave_out("networks and servers", why)
         return []
@@ -85,13 +85,13 @@ def _networks(
     return measure(wanted, Place(*place), results, budget)
 
 
-def _servers(scale: Scale, model: Served, results: Results, budget: Budget) -> None:
+def _servers(scale: Scale, model: ServedModel, results: Results, budget: Budget) -> None:
     if not scale.sides:
         return
     if why := missing("clients"):
         results.leave_out(f"{model.name}: all servers", why)
         return
-    from bench.gpu.servers import Plan, measure
+    from bench.gpu.loads import Plan, measure
 
     try:
         measure(model, Plan(scale.steps, scale.clients, scale.turn_s, scale.sides, scale.rounds), results, budget)

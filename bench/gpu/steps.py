@@ -13,12 +13,12 @@ from bench.gpu.timing import median_ms
 
 TOKENS = 77
 CALLS_A_CELL = 6
-"""A cell costs about as much time as so many of its calls where they are slow, and 1 s where they are fast."""
+"""A cell costs about as much time as so many of its calls where they are slow, and 2 s where they are fast."""
 PARTS = ("step", "vae_decode", "vae_encode")
 
 
 @dataclass(frozen=True)
-class Cell:
+class StepTiming:
     """One network call. ``rows``: samples in it; an image with guidance takes two a step. Times and rates are None
     where the device had too little memory; ``share`` is of the machine's matrix rate in the network's dtype."""
 
@@ -43,7 +43,9 @@ class Measured:
 
 
 @torch.inference_mode()
-def cells(model: Measured, part: str, size_px: int, rows: Sequence[int], peak: float, budget: Budget) -> Iterator[Cell]:
+def cells(
+    model: Measured, part: str, size_px: int, rows: Sequence[int], peak: float, budget: Budget
+) -> Iterator[StepTiming]:
     """Cells one by one, until the time is up.
 
     Args:
@@ -56,7 +58,7 @@ def cells(model: Measured, part: str, size_px: int, rows: Sequence[int], peak: f
     """
     one_row, row_s = forward_tflop(model, part, size_px), 0.0
     for count in rows:
-        if not budget.allows(CALLS_A_CELL * row_s * count + 1):
+        if not budget.allows(CALLS_A_CELL * row_s * count + 2):
             return
         cell = _cell(model, part, size_px, count, one_row * count, peak)
         yield cell
@@ -65,16 +67,16 @@ def cells(model: Measured, part: str, size_px: int, rows: Sequence[int], peak: f
         row_s = cell.ms / 1000 / count
 
 
-def _cell(model: Measured, part: str, size_px: int, rows: int, tflop: float, peak: float) -> Cell:
+def _cell(model: Measured, part: str, size_px: int, rows: int, tflop: float, peak: float) -> StepTiming:
     known = (model.name, part, size_px, rows, tflop)
     try:
         call = network_call(model.pipeline, part, size_px, rows, model.device, model.dtype)
         ms = median_ms(call, model.device)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-        return Cell(*known, None, None, None)
+        return StepTiming(*known, None, None, None)
     rate = tflop / ms * 1000
-    return Cell(*known, ms, rate, rate / peak)
+    return StepTiming(*known, ms, rate, rate / peak)
 
 
 def forward_tflop(model: Measured, part: str, size_px: int) -> float:
@@ -129,7 +131,7 @@ def _added_conditioning(config: Any, random: Callable[..., torch.Tensor]) -> dic
     return {"text_embeds": random(pooled), "time_ids": random(sizes)}
 
 
-def ideal_images_per_s(found: Sequence[Cell], peak: float, model: str, size_px: int, calls: int) -> float | None:
+def ideal_images_per_s(found: Sequence[StepTiming], peak: float, model: str, size_px: int, calls: int) -> float | None:
     """Images a second if every operation ran at the matrix rate: ``calls`` rows of the network, one encoding (the
     masked image) and one decoding. None where one of them was not measured."""
     one_row = {cell.part: cell.tflop / cell.rows for cell in found if (cell.model, cell.size_px) == (model, size_px)}

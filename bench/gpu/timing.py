@@ -6,30 +6,42 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from torch.utils.benchmark import Timer
 
 WARM_UPS = 2
 LEAST, MOST = 3, 20
+LONGEST = 3
+"""On a processor, calls are repeated until their times agree, for so many times the wanted seconds at most."""
 
 
 def median_ms(call: Callable[[], object], device: torch.device, seconds: float = 0.5) -> float:
     """Median time of one call among others that follow one another without a pause, in ms.
 
-    On a GPU by events between the calls, so that the host waits only once, at the end: where the host cannot enqueue as
-    fast as the device computes, the gaps are in the figure, as they are when the engine steps.
+    A processor's is taken by ``torch.utils.benchmark``. On a GPU that waits for the device after each block of 1, 10,
+    100, ... calls, and makes the blocks so long that the wait is a ten-thousandth of them. So fast calls would take
+    seconds a cell, and ten minutes have to do for all cells. With events between the calls the host waits once, at the
+    end: 3 to 20 calls are enough. Where the host cannot enqueue as fast as the device computes, the gaps are in the
+    figure, as they are when the engine steps.
 
     Args:
         call: enqueues work on the current stream of ``device``.
         device: where.
-        seconds: about how long to measure, after the warm-up; 3 to 20 calls.
+        seconds: about how long to measure, after the warm-up; on a GPU 3 to 20 calls.
     """
-    warm_ups = WARM_UPS if device.type == "cuda" else 1
-    for _ in range(warm_ups):
+    if device.type == "cuda":
+        return statistics.median(_by_events(call, _calls(call, device, seconds)))
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    return 1000 * timer.adaptive_autorange(min_run_time=seconds, max_run_time=LONGEST * seconds).median
+
+
+def _calls(call: Callable[[], object], device: torch.device, seconds: float) -> int:
+    """How many fit, by the last of the warm-ups."""
+    for _ in range(WARM_UPS):
         began = time.perf_counter()
         call()
         synchronize(device)
         once_s = time.perf_counter() - began
-    calls = min(MOST, max(LEAST, int(seconds / once_s)))
-    return statistics.median(_by_events(call, calls) if device.type == "cuda" else _by_clock(call, calls))
+    return min(MOST, max(LEAST, int(seconds / once_s)))
 
 
 def _by_events(call: Callable[[], object], calls: int) -> list[float]:
@@ -40,14 +52,6 @@ def _by_events(call: Callable[[], object], calls: int) -> list[float]:
         event.record()
     torch.cuda.synchronize()
     return [before.elapsed_time(after) for before, after in pairwise(events)]
-
-
-def _by_clock(call: Callable[[], object], calls: int) -> list[float]:
-    marks = [time.perf_counter()]
-    for _ in range(calls):
-        call()
-        marks.append(time.perf_counter())
-    return [1000 * (after - before) for before, after in pairwise(marks)]
 
 
 def synchronize(device: torch.device) -> None:

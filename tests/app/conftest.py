@@ -1,20 +1,15 @@
 """The API in this process, over a real Redis."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
-from typing import Any
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 import pytest
 from redis import Redis
 
-from app.decoding import sandbox_for
-from app.main import create_app
 from app.settings import ApiSettings
-from jobs.sandbox.pool import Sandbox
-from tests.app.pictures import box_mask, encoded, photo
 from tests.app.processes import ApiProcess, api_process
+from tests.app.serving import serve
 from tests.app.settling import Settler
 from tests.redis_server import RedisServer
 
@@ -49,35 +44,7 @@ def api(shared_api: ApiProcess, redis_url: str) -> ApiProcess:  # noqa: ARG001
     return shared_api
 
 
-@cache
-def _shared_sandbox() -> Sandbox:
-    """Decoders for all apps of this process: starting their own would take each of them a second."""
-    return sandbox_for(ApiSettings())
-
-
-@asynccontextmanager
-async def serve(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app in this process, its lifespan included."""
-    app = create_app(settings, _shared_sandbox())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=20) as client:
-            yield client
-
-
 @pytest.fixture
 async def client(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(settings) as client:
         yield client
-
-
-def files(image: bytes | None = None, mask: bytes | None = None) -> dict[str, Any]:
-    """A valid pair, or the given bytes."""
-    return {
-        "image": ("photo", encoded(photo()) if image is None else image),
-        "mask": ("mask", encoded(box_mask()) if mask is None else mask),
-    }
-
-
-async def submit(client: httpx.AsyncClient, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
-    return await client.post("/v1/inpaint", files=files(), data=fields, headers=headers)

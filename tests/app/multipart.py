@@ -1,6 +1,7 @@
 """Bodies of multipart/form-data, written byte for byte."""
 
-from tests.app.pictures import box_mask, encoded, photo
+from tests.app.pictures import box_mask, photo
+from tests.factories import encoded
 
 KIND = "multipart/form-data; boundary=x"
 IMAGE = encoded(photo((16, 12)))
@@ -29,3 +30,5 @@ def body(*parts: bytes) -> bytes:
 
 
 PAIR = file("image", IMAGE), file("mask", MASK)
+FIND_A_SUBJECT = {"mask_points", "mask_subject"}
+"""Fields that go without a mask file: test_selections.py."""

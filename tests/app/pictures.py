@@ -1,10 +1,11 @@
 """Photos and masks in every format, made in memory."""
 
-import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.factories import encoded
 
 SIZE = (64, 48)
 BOX = (16, 8, 40, 32)
@@ -21,12 +22,6 @@ def box_mask(size: tuple[int, int] = SIZE, box: tuple[int, int, int, int] = BOX)
     mask = Image.new("L", size, 0)
     mask.paste(255, box)
     return mask
-
-
-def encoded(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def with_orientation(image: Image.Image, orientation: int, file_format: str = "JPEG", **options: Any) -> bytes:

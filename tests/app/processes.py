@@ -1,12 +1,13 @@
 """The API as a real process under uvicorn."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,3 +62,21 @@ def _wait_until_up(api: ApiProcess) -> None:
         else:
             return
     raise RuntimeError(f"the API did not come up: {api.log_text()[-2000:]}")
+
+
+def submitted(api: ApiProcess) -> float:
+    text = httpx.get(f"{api.url}/metrics").text
+    return float((re.findall(r"^infill_jobs_submitted_total\{.*\} (.*)$", text, re.MULTILINE) or ["0"])[0])
+
+
+def spooled_files(api: ApiProcess) -> list[str]:
+    return spooled_by(api.process.pid)
+
+
+def spooled_by(pid: int) -> list[str]:
+    """The temporary files that a process has open."""
+    links = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(entry))  # noqa: PTH115
+    return [link for link in links if link.endswith("(deleted)") and not link.startswith("/memfd:")]  # the decoders'

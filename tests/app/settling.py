@@ -1,10 +1,18 @@
 """The far side of the queue for API tests: RQ's own bookkeeping, without a model."""
 
+import io
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from redis import Redis
 from rq import SimpleWorker
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from app.masks import DecodedMask
 from jobs import keys
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import ImageInfo, JobProblem, JobReport, MaskReport, Timings
@@ -39,20 +47,25 @@ class Settler:
         self.executions: dict[str, Execution] = {}
 
     @classmethod
-    def connect(cls, connection: object, settings: QueueSettings) -> "Settler":
-        return cls(JobQueue(connection, settings))  # type: ignore[arg-type]
+    def connect(cls, connection: Redis, settings: QueueSettings) -> "Settler":
+        return cls(JobQueue(connection, settings))
 
     def start(self, job_id: str) -> Job:
         """Pop the job at the front; it must be this one."""
+        job = self.take()
+        assert job.id == job_id
+        return job
+
+    def take(self) -> Job:
+        """Pop the job at the front and start it."""
         found = self.queue.rq.dequeue_any(
             [self.queue.rq], None, connection=self.queue.connection, serializer=JSONSerializer
         )
         assert found is not None
         job: Job = found[0]
-        assert job.id == job_id
-        self.executions[job_id] = self.worker.prepare_execution(job)
+        self.executions[job.id] = self.worker.prepare_execution(job)
         self.worker.prepare_job_execution(job, True)
-        self.step(job_id, 0, attempt=1)
+        self.step(job.id, 0, attempt=1)
         return job
 
     def step(self, job_id: str, step: int, **fields: float | None) -> None:
@@ -66,7 +79,7 @@ class Settler:
         self.queue.store.put_results(job_id, images)
         self.worker._finalize_success(job, self.queue.rq, self.executions.pop(job_id), report.model_dump(mode="json"))
         if notify:
-            self.queue.store.note_end(job_id)
+            self.queue.store.record_end(job_id)
         return report
 
     def fail(self, job_id: str, problem: JobProblem) -> None:
@@ -81,7 +94,7 @@ class Settler:
         job.retries_left = 0
         execution = self.executions.pop(job_id)
         self.worker.handle_job_failure(job, self.queue.rq, exc_string=text, execution=execution)
-        self.queue.store.note_end(job_id)
+        self.queue.store.record_end(job_id)
 
     def stop(self, job_id: str) -> None:
         """End a running job that was flagged as canceled."""
@@ -97,11 +110,17 @@ class Settler:
         return JobReport(seeds=seeds, mask=mask, images=infos, timings=TIMINGS)
 
 
-def our_keys(connection: object) -> set[str]:
+def our_keys(connection: Redis) -> set[str]:
     """Keys in Redis, but for those that RQ keeps for its own bookkeeping of queues and workers."""
-    names = {key.decode() for key in connection.keys("*")}  # type: ignore[attr-defined]
+    names = {key.decode() for key in cast("list[bytes]", connection.keys("*"))}
     return {name for name in names if not name.startswith(("rq:workers", "rq:worker:", "rq:queues"))}
 
 
 def inputs_of(job_id: str) -> set[str]:
-    return {keys.image(job_id), keys.mask(job_id)}
+    return {keys.picture(job_id, "image"), keys.picture(job_id, "mask")}
+
+
+def pixels(mask: DecodedMask) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(mask.png)) as image:
+        assert (image.format, image.mode) == ("PNG", "L")
+        return np.asarray(image)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import httpx
+
 from tests.app.processes import ApiProcess
 
 
@@ -94,3 +96,11 @@ def post_head(length: int | None, path: str = "/v1/inpaint") -> bytes:
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     kind = "Content-Type: multipart/form-data; boundary=x"
     return f"POST {path} HTTP/1.1\r\nHost: x\r\n{kind}\r\n{size}\r\n\r\n".encode()
+
+
+def post(files: dict[str, Any], *headers: str) -> bytes:
+    """A whole submission, as bytes."""
+    request = httpx.Request("POST", "http://x/v1/inpaint", files=files)
+    body = request.read()
+    lines = [f"Content-Type: {request.headers['content-type']}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(["POST /v1/inpaint HTTP/1.1", "Host: x", *lines, "", ""]).encode() + body

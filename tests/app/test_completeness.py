@@ -8,15 +8,15 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.core import Metric
 
-from app.answers import NOT_PARTS
-from app.examples import JOB, QUEUED
+from app.examples import JOBS
+from app.inpaint_form import InpaintForm
 from app.main import create_app
 from app.problems import HTTP_CODES, error_classes, status_of
+from app.responses import NOT_PARTS
 from app.settings import ApiSettings
-from app.submission import InpaintForm
-from app.view import JobView
-from jobs.approximations import Approximation
 from jobs.errors import InfillError
+from jobs.job_view import JobView
+from jobs.schema import Approximation
 from tests.redis_server import RedisServer
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -76,7 +76,7 @@ JOB_IN_THE_DOCS = json.loads(
 )
 
 
-@pytest.mark.parametrize("example", [JOB, QUEUED, JOB_IN_THE_DOCS], ids=["ended", "queued", "in the docs"])
+@pytest.mark.parametrize("example", [*JOBS.values(), JOB_IN_THE_DOCS], ids=[*JOBS, "in the docs"])
 def test_an_example_of_a_job_has_exactly_the_fields_that_are_sent(example: dict[str, Any]) -> None:
     sent = JobView.model_validate(example).model_dump(mode="json")
     assert names_in(example) == names_in(sent)
@@ -95,7 +95,7 @@ def names_in(example: Any) -> Any:
 def test_every_metric_is_documented_with_its_kind(redis_server: RedisServer) -> None:
     documented = {row[0].strip("`").removesuffix("_total"): row[1] for row in rows("metrics.md", 4)}
     metrics: list[Metric] = list(
-        create_app(ApiSettings(redis_url=redis_server.url)).state.service.metrics.registry.collect()
+        create_app(ApiSettings(redis_url=redis_server.url)).state.backend.metrics.registry.collect()
     )
     assert documented == {metric.name: metric.type for metric in metrics}
 

@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from app.connections import MAX_FRAMING_BYTES, MAX_HEAD_BYTES, MAX_PIPELINED
-from tests.app.conftest import files
 from tests.app.processes import ApiProcess, api_process
 from tests.app.settling import Settler
 from tests.app.sockets import Caller, post_head, problem_of
+from tests.app.submissions import files
+from tests.app.waiting import until
 from tests.redis_server import RedisServer
 
 CONNECTIONS = 20
@@ -49,13 +50,6 @@ def open_sockets(api: ApiProcess) -> int:
     return found
 
 
-def until(done: object) -> None:
-    deadline = time.monotonic() + 30
-    while not done():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 HEADS = {
     "one endless header": itertools.chain([b"GET / HTTP/1.1\r\nX: "], itertools.repeat(b"a" * 8192)),
     "endless headers": itertools.chain([b"GET / HTTP/1.1\r\n"], itertools.repeat(b"a: b\r\n" * 1000)),
@@ -80,6 +74,26 @@ def test_headers_just_beyond_the_limit_are_answered_431(held: ApiProcess) -> Non
     with Caller(held) as caller:
         caller.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * MAX_HEAD_BYTES)
         assert problem_of(caller.read_all()) == (431, "headers_too_large")
+
+
+def test_a_page_of_an_allowed_origin_reads_refusals_of_the_connection_itself(tmp_path: Path, redis_url: str) -> None:
+    origins, big = "https://a.example,https://b.example", b"X: " + b"a" * MAX_HEAD_BYTES
+    with api_process(tmp_path, redis_url, cors_origins=origins, client_timeout_s=0.4) as api:
+        for origin, allowed in (("https://b.example", True), ("https://evil.example", False)):
+            line = f"\r\naccess-control-allow-origin: {origin}\r\nvary: Origin\r\n".encode()
+            head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nOrigin: " + origin.encode() + b"\r\nA: b\r\n"
+            for rest, status in ((big, b"431"), (b"a b: c\r\n", b"400"), (b"", b"408")):
+                with Caller(api) as caller:
+                    caller.send(head + rest)
+                    answer = caller.read_all()
+                assert answer.split()[1] == status and (line in answer) is allowed, answer
+            with Caller(api) as caller:
+                kind = b"Content-Type: multipart/form-data; boundary=x"
+                long = b"POST /v1/inpaint HTTP/1.1\r\n" + kind + b"\r\nContent-Length: 99999999999"
+                caller.send(head.replace(b"GET /healthz HTTP/1.1", long) + b"\r\n")
+                answer = caller.read_all()
+                assert answer.split()[1] == b"413"
+                assert (f"access-control-allow-origin: {origin}".encode() in answer) is allowed
 
 
 def test_large_headers_within_the_limit_are_fine(held: ApiProcess) -> None:

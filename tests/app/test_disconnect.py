@@ -4,15 +4,16 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.app.conftest import files
 from tests.app.processes import ApiProcess
 from tests.app.settling import Settler, inputs_of, our_keys
+from tests.app.submissions import files
 
-CANCEL = {"on_disconnect": "cancel"}
+CANCEL: dict[str, Any] = {"on_disconnect": "cancel"}
 
 
 def leave(api: ApiProcess, wait_s: int = 30, **fields: str) -> None:
@@ -21,10 +22,11 @@ def leave(api: ApiProcess, wait_s: int = 30, **fields: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{api.url}/v1/inpaint", files=files(), data=fields, headers=headers, timeout=0.7)
     until(lambda: request_line(api, headers["X-Request-ID"]) is not None)
-    assert request_line(api, headers["X-Request-ID"])["status"] == 499  # type: ignore[index]
+    line = request_line(api, headers["X-Request-ID"])
+    assert line is not None and line["status"] == 499
 
 
-def request_line(api: ApiProcess, request_id: str) -> dict[str, object] | None:
+def request_line(api: ApiProcess, request_id: str) -> dict[str, Any] | None:
     lines = (json.loads(line) for line in api.log_text().splitlines())
     return next((line for line in lines if line.get("request_id") == request_id), None)
 

@@ -1,5 +1,7 @@
 """Bad requests: a problem with the right code and a sentence that helps, and nothing left in Redis."""
 
+import json
+import re
 from typing import Any
 
 import httpx
@@ -8,28 +10,21 @@ from redis import Redis
 
 from app.main import create_app
 from app.settings import ApiSettings
-from tests.app.conftest import files, serve, submit
-from tests.app.pictures import box_mask, encoded, photo
+from jobs.schema import InpaintRequest
+from tests.app.pictures import box_mask, photo
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import our_keys
+from tests.app.submissions import files, submit
+from tests.factories import encoded
 
 pytestmark = pytest.mark.anyio
 
 TINY = encoded(photo((8, 8)))
 
 
-def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert response.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = response.json()
-    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code), response.text
-    assert problem["type"] == f"/problems/{code}"
-    assert problem["instance"] == response.request.url.path
-    assert problem["request_id"] == response.headers["X-Request-ID"]
-    assert problem["title"] and problem["detail"]
-    return problem
-
-
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "unknown field": ({"colour": "red"}, "unknown_field", "no field 'colour'. The fields are prompt, "),
+    "unknown field": ({"colour": "red"}, "unknown_field", "no field 'colour'. The fields are task, prompt, "),
     "field twice": ({"prompt": ["a", "b"]}, "invalid_field", "prompt: sent more than once"),
     "not a number": ({"num_inference_steps": "many"}, "invalid_field", "num_inference_steps: "),
     "out of range": ({"strength": "1.5"}, "invalid_field", "less than or equal to 1"),
@@ -39,8 +34,20 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "seed of 33 bits": ({"seed": str(2**32)}, "invalid_field", "4294967295"),
     "too many images": ({"n": "9"}, "invalid_field", "n: "),
     "long prompt": ({"prompt": "x" * 2001}, "invalid_field", "2000"),
-    "unknown mask mode": ({"mask_mode": "grey"}, "invalid_field", "'white', 'black', 'alpha' or 'alpha_inverted'"),
-    "unknown output": ({"output_format": "gif"}, "invalid_field", "png"),
+    "unknown mask mode": (
+        {"mask_mode": "grey"},
+        "invalid_field",
+        "'white', 'black', 'alpha', 'alpha_inverted', 'auto' or 'drawn'",
+    ),
+    "unknown output": ({"output_format": "gif"}, "invalid_field", "'png', 'jpeg', 'webp' or 'avif'"),
+    "quality of nothing": ({"output_quality": "90"}, "invalid_field", "send output_format: jpeg, webp, avif"),
+    "quality of a PNG": (
+        {"output_format": "png", "output_quality": "90"},
+        "invalid_field",
+        "output_quality: a PNG has",
+    ),
+    "no quality": ({"output_format": "jpeg", "output_quality": "0"}, "invalid_field", "output_quality: "),
+    "too much quality": ({"output_format": "jpeg", "output_quality": "101"}, "invalid_field", "output_quality: "),
     "unknown preset": ({"preset": "slow"}, "invalid_field", "Known presets: fast"),
     "scheduler for flows": ({"scheduler": "flow_euler"}, "invalid_field", "of family 'sd'. Those that do: ddim, "),
     "too many steps for it": ({"scheduler": "lcm", "num_inference_steps": "60"}, "invalid_field", "takes 1 to 50"),
@@ -76,7 +83,7 @@ BAD_FILES: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "text for an image": (files(b"hello" * 100), 422, "invalid_image", "not a picture"),
     "text for a mask": (files(mask=b"hello" * 100), 422, "invalid_mask", "not a picture"),
     "truncated image": (files(encoded(photo())[:-3000]), 422, "invalid_image", "cut short"),
-    "animated gif": (files(encoded(photo(), "GIF")), 422, "invalid_image", "PNG, JPEG, WebP or TIFF"),
+    "animated gif": (files(encoded(photo(), "GIF")), 422, "invalid_image", "PNG, JPEG, WebP, TIFF"),
     "mask of another size": (files(mask=TINY), 422, "mask_size_mismatch", "8 x 8 pixels and the image is 64 x 48"),
     "black mask": (files(mask=encoded(box_mask(box=(0, 0, 0, 0)))), 422, "empty_mask", "mask_mode=black"),
     "coloured mask": (files(mask=encoded(photo())), 422, "invalid_mask", "it has colours"),
@@ -107,6 +114,55 @@ async def test_every_wrong_field_is_listed(client: httpx.AsyncClient) -> None:
     assert [error["field"] for error in problem["errors"]] == ["n", "strength"]
 
 
+LIBRARYS = re.compile(r"Input|String should|Tuple|pars|instance|dictionary|EOF|ident|line \d|column|inputs|\['")
+"""Words of pydantic, serde and Python, which a caller has not chosen."""
+
+ODD_VALUES = (
+    "x",
+    "-1",
+    "1.5",
+    "nan",
+    "1e400",
+    "9" * 20,
+    "9" * 5000,
+    "{}",
+    "[",
+    "[1]",
+    "[{}]",
+    '[{"name": 1}]',
+    '[{"name": "a", "scale": "x"}]',
+    '[{"name": "a", "scale": 99}]',
+    '[{"name": "a", "weight": 1}]',
+    '[{"name": "a"}, {"name": "a"}]',
+    '[{"name": ""}]',
+    json.dumps([{"name": f"a{index}"} for index in range(9)]),
+)
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
+async def test_no_sentence_about_a_field_is_a_librarys(client: httpx.AsyncClient, value: str) -> None:
+    texts: dict[str, Any] = dict.fromkeys([*InpaintRequest.model_fields, "on_disconnect"], value)
+    problem = assert_problem(await submit(client, **texts), 422, "invalid_field")
+    sentences = [error["message"] for error in problem["errors"]]
+    assert sentences and [sentence for sentence in sentences if LIBRARYS.search(sentence)] == []
+    assert all(sentence.endswith(".") for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("[", "loras: This field is not valid JSON. Send loras as in [{"),
+        ("[1]", "loras.0: This must be a JSON object. Send loras as in [{"),
+        ('[{"name": "a", "weight": 1}]', "loras.0.weight: There is no such field. Send loras as in [{"),
+        ('[{"name": "a"}, {"name": "a"}]', "loras: Each adapter may come once; more than once: 'a'. Send loras as in"),
+        (ODD_VALUES[-1], "loras: This list may have at most 8 items. Send loras as in [{"),
+    ],
+)
+async def test_a_sentence_about_loras_shows_their_form(client: httpx.AsyncClient, value: str, sentence: str) -> None:
+    problem = assert_problem(await submit(client, loras=value), 422, "invalid_field")
+    assert problem["detail"].startswith(sentence)
+
+
 async def test_an_image_sent_twice_is_refused(client: httpx.AsyncClient) -> None:
     form = [("image", ("a", TINY)), ("image", ("b", TINY)), ("mask", ("m", TINY))]
     problem = assert_problem(await client.post("/v1/inpaint", files=form), 422, "invalid_field")
@@ -123,16 +179,23 @@ async def test_a_file_in_place_of_text_is_refused(client: httpx.AsyncClient) -> 
     assert_problem(response, 422, "invalid_field")
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", ""])
+@pytest.mark.parametrize("kind", ["application/problem+json", "application/x-www-form-urlencoded", "text/plain", ""])
 async def test_another_kind_of_body_is_an_unsupported_media_type(client: httpx.AsyncClient, kind: str) -> None:
     response = await client.post("/v1/inpaint", content=b"{}", headers={"content-type": kind})
     assert "multipart/form-data" in assert_problem(response, 415, "unsupported_media_type")["detail"]
 
 
-@pytest.mark.parametrize("boundary", ["; boundary=x", ""])
-async def test_a_broken_multipart_body_is_malformed(client: httpx.AsyncClient, boundary: str) -> None:
+@pytest.mark.parametrize(
+    ("boundary", "sentence"),
+    [
+        ("; boundary=x", "The body is not multipart/form-data with the boundary that its Content-Type names."),
+        ("", "Content-Type: it names no boundary. Send multipart/form-data; boundary=..."),
+    ],
+)
+async def test_a_broken_multipart_body_is_malformed(client: httpx.AsyncClient, boundary: str, sentence: str) -> None:
     headers = {"content-type": f"multipart/form-data{boundary}"}
-    assert_problem(await client.post("/v1/inpaint", content=b"garbage", headers=headers), 400, "malformed_request")
+    response = await client.post("/v1/inpaint", content=b"garbage", headers=headers)
+    assert assert_problem(response, 400, "malformed_request")["detail"] == sentence
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -212,3 +275,18 @@ async def test_a_problems_type_can_be_looked_up(client: httpx.AsyncClient) -> No
     assert (await client.get(problem["type"])).json()["code"] == "not_found"
     assert (await client.get("/problems/queue_full")).json()["status"] == 429
     assert_problem(await client.get("/problems/nonsense"), 404, "not_found")
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [(BROWSER, True), ("text/html", True), ("*/*", False), ("application/json, text/html;q=0.5", False), ("", False)],
+)
+async def test_a_problems_type_is_a_page_for_a_browser(client: httpx.AsyncClient, accept: str, html: bool) -> None:
+    answer = await client.get("/problems/queue_full", headers={"Accept": accept})
+    assert answer.headers["Vary"] == "Accept" and "queue_full" in answer.text
+    assert answer.headers["Content-Type"].startswith("text/html" if html else "application/json")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert_problem(await client.get("/problems/<b>", headers={"Accept": accept}), 404, "not_found")

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from app.callers import normal_address
 from app.main import create_app
 from app.settings import ApiSettings
-from tests.app.conftest import files
-from tests.app.test_errors import assert_problem
+from tests.app.problems import assert_problem
+from tests.app.submissions import files
 
 pytestmark = pytest.mark.anyio
 

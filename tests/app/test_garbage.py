@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from app.settings import ApiSettings
-from tests.app.conftest import serve
-from tests.app.pictures import box_mask, encoded, photo, with_orientation
+from tests.app.pictures import box_mask, photo, with_orientation
+from tests.app.serving import serve
 from tests.app.settling import our_keys
+from tests.factories import encoded, multipart
 
 SEEDS = [
     encoded(photo((16, 12))),
@@ -75,14 +76,14 @@ property_test = settings(
 @property_test
 @given(data=FILES)
 def test_a_file_of_any_bytes_is_accepted_or_refused(redis_url: str, connection: Redis, which: str, data: bytes) -> None:
-    good = {"image": ("i", GOOD_IMAGE), "mask": ("m", GOOD_MASK)}
+    good = multipart(GOOD_IMAGE, GOOD_MASK)
     check(asyncio.run(post(redis_url, good | {which: ("x", data)}, {})), connection)
 
 
 @property_test
 @given(fields=FIELDS)
 def test_fields_of_any_text_are_accepted_or_refused(redis_url: str, connection: Redis, fields: dict[str, str]) -> None:
-    good = {"image": ("i", GOOD_IMAGE), "mask": ("m", GOOD_MASK)}
+    good = multipart(GOOD_IMAGE, GOOD_MASK)
     check(asyncio.run(post(redis_url, good, fields)), connection)
 
 

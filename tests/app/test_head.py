@@ -9,10 +9,10 @@ import pytest
 
 from app.main import create_app
 from app.settings import ApiSettings
-from tests.app.conftest import files
+from tests.app.metrics import metrics_of, value
 from tests.app.processes import ApiProcess
 from tests.app.settling import Settler
-from tests.app.test_operation import metrics_of, value
+from tests.app.submissions import files
 
 OWN = ("date", "x-request-id", "server-timing")
 """Headers that are each answer's own."""

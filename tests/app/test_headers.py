@@ -6,13 +6,14 @@ import httpx
 import pytest
 
 from app.main import create_app
+from app.routes.page import FOLDER
 from app.settings import ApiSettings
-from tests.app.conftest import submit
 from tests.app.settling import Settler
+from tests.app.submissions import submit
 
 pytestmark = pytest.mark.anyio
 
-ADDRESSES = ["/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/models", "/nothing"]
+ADDRESSES = ["/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/models", "/nothing"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -25,12 +26,35 @@ async def test_every_answer_has_the_headers_that_bind_browsers(client: httpx.Asy
     assert headers["Cache-Control"] == "no-store"
 
 
-async def test_the_page_runs_no_script_but_its_own(client: httpx.AsyncClient) -> None:
+async def test_the_page_runs_no_script_and_has_no_style_but_from_its_own_files(client: httpx.AsyncClient) -> None:
     response = await client.get("/")
-    (policy,) = re.findall(r"script-src ([^;]*)", response.headers["Content-Security-Policy"])
-    assert re.fullmatch(r"'sha256-[A-Za-z0-9+/]{43}='", policy)
-    assert response.text.count("<script") == 1
-    assert not re.findall(r"<[^>]+\son\w+=", response.text.partition("<script>")[0]), "no script in attributes"
+    policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+    assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
+    assert {policy[kind] for kind in ("script-src", "style-src", "connect-src", "worker-src")} == {"'self'"}
+    assert not re.findall(r"<style|<[^>]+\s(?:on\w+|style)=", response.text), "no script and no style in attributes"
+    for tag in re.findall(r"<script[^>]*>[^<]*", response.text):
+        assert re.fullmatch(r'<script type="module" src="page/\w+\.js">\s*', tag)
+
+
+FILES = sorted(path.name for path in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_a_file_of_the_page_is_kept_and_asked_about_each_time(client: httpx.AsyncClient, name: str) -> None:
+    address = "/" if name == "index.html" else f"/page/{name}"
+    response = await client.get(address)
+    assert response.content == (FOLDER / name).read_bytes()
+    assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "script-src 'self'" in response.headers["Content-Security-Policy"], "a worker's is that of its own script"
+    again = await client.get(address, headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.get(address, headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2fmain.py", "%2e%2e", "index.html%00"])
+async def test_what_is_no_file_of_the_page_is_not_found(client: httpx.AsyncClient, name: str) -> None:
+    assert (await client.get(f"/page/{name}")).status_code == 404
 
 
 @pytest.mark.parametrize("address", ["/docs", "/redoc"])

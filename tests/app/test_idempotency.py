@@ -7,10 +7,12 @@ import pytest
 from redis import Redis
 
 from app.settings import ApiSettings
-from tests.app.conftest import files, serve, submit
-from tests.app.pictures import box_mask, encoded, photo
+from tests.app.pictures import box_mask, photo
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import Settler, inputs_of, our_keys
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import files, submit
+from tests.factories import encoded
 
 pytestmark = pytest.mark.anyio
 

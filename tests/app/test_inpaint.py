@@ -1,20 +1,22 @@
 """``POST /v1/inpaint``: from a form to a job in RQ."""
 
 import io
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image, ImageOps
 from redis import Redis
 
-from app.submission import last_seed
 from jobs import keys
+from jobs.catalog import last_seed
 from jobs.queue import parameters_of
 from jobs.schema import MAX_SEED
-from tests.app.conftest import files, submit
-from tests.app.pictures import BOX, SIZE, box_mask, encoded, photo
+from tests.app.pictures import BOX, SIZE, box_mask, photo
+from tests.app.problems import assert_problem
 from tests.app.settling import Settler, inputs_of, our_keys
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import files, submit
+from tests.factories import encoded
 
 pytestmark = pytest.mark.anyio
 
@@ -40,20 +42,19 @@ async def test_the_job_carries_parameters_and_no_pixels(
     assert job.description == "inpaint"
     assert {"prompt", "seed", "scheduler"} <= set(job.kwargs)
     rq_keys = {f"rq:job:{job_id}", "rq:queue:inpaint"}
-    stored = {*inputs_of(job_id), keys.caller(job_id), keys.work(job_id), keys.RESERVED, *rq_keys}
+    stored = {*inputs_of(job_id), keys.caller(job_id), keys.workload(job_id), keys.RESERVED, *rq_keys}
     assert our_keys(connection) == stored
 
 
 async def test_the_image_is_stored_as_it_was_uploaded(client: httpx.AsyncClient, settler: Settler) -> None:
     image = encoded(photo(), "JPEG", quality=90)
     response = await client.post("/v1/inpaint", files=files(image))
-    assert settler.queue.store.inputs(response.json()["id"])[0] == image
+    assert settler.queue.store.inputs(response.json()["id"])["image"] == image
 
 
 async def test_the_colour_of_the_result_is_the_jobs(client: httpx.AsyncClient, settler: Settler) -> None:
-    jobs = [
-        settler.queue.job((await submit(client, **fields)).json()["id"]) for fields in ({}, {"output_color": "rgb"})
-    ]
+    asked: list[dict[str, Any]] = [{}, {"output_color": "rgb"}]
+    jobs = [settler.queue.job((await submit(client, **fields)).json()["id"]) for fields in asked]
     assert [parameters_of(job).output_color for job in jobs] == ["auto", "rgb"]
     assert "output_color" not in jobs[0].kwargs
     refused = await submit(client, output_color="cmyk")
@@ -65,16 +66,16 @@ async def test_the_mask_is_stored_as_it_was_read(client: httpx.AsyncClient, sett
     uploaded = box_mask()
     job = (await client.post("/v1/inpaint", files=files(mask=encoded(uploaded)), data={"mask_mode": "black"})).json()
     assert job["mask"]["mode"] == "black"
-    _, stored = settler.queue.store.inputs(job["id"])
+    stored = settler.queue.store.inputs(job["id"])["mask"]
     assert stored is not None
     with Image.open(io.BytesIO(stored)) as mask:
         assert (mask.mode, mask.tobytes()) == ("L", ImageOps.invert(uploaded).tobytes())
 
 
 async def test_what_a_request_gives_up_for_speed_goes_along(client: httpx.AsyncClient, settler: Settler) -> None:
+    asked: list[dict[str, Any]] = [{"cache_interval": 2}, {}]
     approximate, exact = [
-        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"]
-        for fields in ({"cache_interval": 2}, {})
+        settler.queue.job((await submit(client, **fields)).json()["id"]).meta["approximate"] for fields in asked
     ]
     assert approximate and not exact
 

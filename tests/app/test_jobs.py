@@ -1,5 +1,7 @@
 """``/v1/jobs/{id}``: what a job looks like in each state, its images, and canceling it."""
 
+from typing import Any
+
 import httpx
 import pytest
 from redis import Redis
@@ -7,24 +9,24 @@ from redis import Redis
 from app.settings import ApiSettings
 from jobs import keys
 from jobs.schema import JobProblem
-from tests.app.conftest import submit
+from tests.app.problems import assert_problem
 from tests.app.settling import TIMINGS, Settler
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import submit
 
 pytestmark = pytest.mark.anyio
 
 IMAGE = b"\x89PNG image"
 
 
-async def submitted(client: httpx.AsyncClient, **fields: str) -> str:
+async def submitted(client: httpx.AsyncClient, **fields: Any) -> str:
     job_id: str = (await submit(client, **fields)).json()["id"]
     return job_id
 
 
-async def look(client: httpx.AsyncClient, job_id: str) -> dict[str, object]:
+async def look(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
     response = await client.get(f"/v1/jobs/{job_id}")
     assert response.status_code == 200
-    found: dict[str, object] = response.json()
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -39,7 +41,7 @@ async def test_a_running_job_shows_its_progress(client: httpx.AsyncClient, settl
     settler.step(job_id, 7, steps=20, eta_ms=650.5)
     job = await look(client, job_id)
     assert (job["status"], job["attempt"], job["queue_position"]) == ("running", 1, None)
-    assert job["progress"] == {"step": 7, "steps": 20, "eta_ms": 650.5}
+    assert job["progress"] == {"step": 7, "steps": 20, "eta_ms": 650.5, "preview_step": None}
     assert job["started_at"] is not None and job["ended_at"] is None
 
 
@@ -51,13 +53,19 @@ async def test_a_job_whose_worker_loads_its_model_is_loading_and_has_no_eta(
     settler.step(job_id, 0, steps=20, eta_ms=650.5, loading=0)
     settler.step(job_id, 0, loading=1, eta_ms=None)
     job = await look(client, job_id)
-    assert (job["status"], job["progress"]) == ("loading", {"step": 0, "steps": 20, "eta_ms": None})
+    assert (job["status"], job["progress"]) == (
+        "loading",
+        {"step": 0, "steps": 20, "eta_ms": None, "preview_step": None},
+    )
     assert job["queue_position"] is None and job["ended_at"] is None
     assert_problem(await client.get(f"/v1/jobs/{job_id}/images/0"), 409, "job_not_finished")
     assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 202
     settler.step(job_id, 1, loading=0, eta_ms=500)
     job = await look(client, job_id)
-    assert (job["status"], job["progress"]) == ("running", {"step": 1, "steps": 20, "eta_ms": 500})
+    assert (job["status"], job["progress"]) == (
+        "running",
+        {"step": 1, "steps": 20, "eta_ms": 500, "preview_step": None},
+    )
 
 
 async def test_a_job_that_is_queued_again_or_has_ended_is_not_loading(
@@ -82,9 +90,9 @@ async def test_a_succeeded_job_shows_images_timings_and_the_effective_mask(
     assert job["status"] == "succeeded"
     assert job["seeds"] == [5, 6]
     assert job["timings"] == TIMINGS.model_dump()
-    assert job["mask"]["changed_outside_mask"] == 0  # type: ignore[index]
-    assert [image["url"] for image in job["images"]] == [f"/v1/jobs/{job_id}/images/{k}" for k in range(2)]  # type: ignore[attr-defined]
-    assert job["progress"] == {"step": 20, "steps": 20, "eta_ms": 0}
+    assert job["mask"]["changed_outside_mask"] == 0
+    assert [image["url"] for image in job["images"]] == [f"/v1/jobs/{job_id}/images/{k}" for k in range(2)]
+    assert job["progress"] == {"step": 20, "steps": 20, "eta_ms": 0, "preview_step": None}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ async def test_a_job_whose_workers_died_has_crashed(client: httpx.AsyncClient, s
     job_id = await submitted(client)
     settler.start(job_id)
     settler.crash(job_id)
-    assert (await look(client, job_id))["error"]["code"] == "crashed"  # type: ignore[index]
+    assert (await look(client, job_id))["error"]["code"] == "crashed"
     assert_problem(await client.get(f"/v1/jobs/{job_id}/images/0"), 502, "crashed")
 
 
@@ -197,7 +205,7 @@ async def test_a_queued_job_is_canceled_at_once_and_forgotten(
     response = await client.delete(f"/v1/jobs/{job_id}")
     assert (response.status_code, response.json()["status"]) == (200, "canceled")
     assert settler.queue.depth() == 0
-    assert not connection.exists(keys.image(job_id), keys.mask(job_id))
+    assert not connection.exists(keys.picture(job_id, "image"), keys.picture(job_id, "mask"))
     assert 0 < connection.ttl(f"rq:job:{job_id}") <= 86_400
     assert_problem(await client.get(f"/v1/jobs/{job_id}/images/0"), 409, "job_canceled")
 

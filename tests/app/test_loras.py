@@ -15,10 +15,11 @@ from app.settings import ApiSettings
 from jobs.lora_layers import width_key
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import LoraChoice
-from tests.app.conftest import serve, submit
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import Settler, our_keys
-from tests.app.test_errors import assert_problem
-from tests.jobs.test_loras import pair, write
+from tests.app.submissions import submit
+from tests.jobs.lora_files import pair, write
 
 pytestmark = pytest.mark.anyio
 
@@ -59,13 +60,17 @@ async def test_no_adapters_is_the_default(client: httpx.AsyncClient, settler: Se
 
 
 BAD: dict[str, tuple[str, str, str]] = {
-    "no JSON": ("watercolour", "invalid_field", "Invalid JSON"),
-    "cut JSON": ('[{"name": "ink"', "invalid_field", "Invalid JSON"),
+    "no JSON": ("watercolour", "invalid_field", "not valid JSON"),
+    "cut JSON": ('[{"name": "ink"', "invalid_field", "not valid JSON"),
     "no list": ('{"name": "ink"}', "invalid_field", "loras: This field must be a list"),
     "no name": ('[{"scale": 1}]', "invalid_field", "loras.0.name: This field is missing"),
     "an unknown key": ('[{"name": "ink", "weight": 1}]', "invalid_field", "loras.0.weight"),
     "a scale that is no number": ('[{"name": "ink", "scale": "much"}]', "invalid_field", "loras.0.scale"),
-    "an infinite scale": ('[{"name": "ink", "scale": Infinity}]', "invalid_field", "loras.0.scale"),
+    "an infinite scale": (
+        '[{"name": "ink", "scale": Infinity}]',
+        "invalid_field",
+        "loras: Infinity: JSON has no",
+    ),
     "a scale too large": ('[{"name": "ink", "scale": 10.5}]', "invalid_field", "less than or equal to 10"),
     "one twice": ('[{"name": "ink"}, {"name": "ink"}]', "invalid_field", "Each adapter may come once"),
     "too many": (json.dumps([{"name": f"l{k}"} for k in range(9)]), "invalid_field", "at most 8 items"),
@@ -81,7 +86,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 async def test_what_cannot_be_used_is_refused_with_the_reason_and_nothing_is_queued(
     client: httpx.AsyncClient, connection: Redis, settings: ApiSettings, name: str
 ) -> None:
-    JobQueue(connection, settings).store.put_widths("embedded", WIDTHS)
+    JobQueue(connection, settings).store.known.put_widths("embedded", WIDTHS)
     value, code, sentence = BAD[name]
     problem = assert_problem(await submit(client, loras=value), 404 if code == "unknown_lora" else 422, code)
     assert sentence in problem["detail"]
@@ -93,7 +98,7 @@ async def test_a_width_is_refused_as_soon_as_the_models_are_known(
 ) -> None:
     """Until a worker has loaded the model, only the family can be held against it."""
     assert (await submit(client, loras=asked({"name": "ink"}))).status_code == 202
-    JobQueue(connection, settings).store.put_widths("embedded", WIDTHS)
+    JobQueue(connection, settings).store.known.put_widths("embedded", WIDTHS)
     assert_problem(await submit(client, loras=asked({"name": "ink"})), 422, "lora_mismatch")
     assert (await submit(client, loras=asked({"name": "watercolour"}))).status_code == 202
 
@@ -101,7 +106,7 @@ async def test_a_width_is_refused_as_soon_as_the_models_are_known(
 async def test_the_list_says_what_each_fits(
     client: httpx.AsyncClient, connection: Redis, settings: ApiSettings
 ) -> None:
-    JobQueue(connection, settings).store.put_widths("embedded", WIDTHS)
+    JobQueue(connection, settings).store.known.put_widths("embedded", WIDTHS)
     found = {lora["name"]: lora for lora in (await client.get("/v1/loras")).json()["loras"]}
     assert list(found) == ["broken", "ink", "poster", "watercolour"]
     watercolour = found["watercolour"]

@@ -7,23 +7,24 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from app.masks import settle_mask
+from app.masks import decode_mask
 from jobs.errors import DoubtfulMask, InvalidMask, MaskSizeMismatch
 from jobs.mask_values import snap
 from jobs.samples import TURNS
 from jobs.schema import MaskMode, MaskScale
 from tests import png_files, tiff_files
-from tests.app.test_masks import pixels
+from tests.app.settling import pixels
+from tests.factories import noise
 from tests.png_files import png_of
 from tests.tiff_files import BITS, PLANES, SAMPLE_FORMAT, WHITE_IS_ZERO, tiff_of
 
-GREY = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+GREY = noise((40, 50))
 WIDE = GREY.astype(np.uint16) * 257
 EXPECTED = snap(GREY)[0]
 
 
 def settled(data: bytes, mode: MaskMode = "white", scale: MaskScale = "full") -> NDArray[np.uint8]:
-    return pixels(settle_mask(data, mode, (GREY.shape[1], GREY.shape[0]), 1_000_000, scale))
+    return pixels(decode_mask(data, mode, (GREY.shape[1], GREY.shape[0]), 1_000_000, scale))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
@@ -60,7 +61,7 @@ def test_a_tiff_whose_white_is_zero_is_no_negative() -> None:
 def test_white_is_white_in_a_mask_of_12_bits() -> None:
     packed = np.array([[0xFF, 0xF0, 0x00, 0x80, 0x0F, 0xFF]], np.uint8)  # 4095, 0, 2048, 4095
     data = tiff_of(packed, tiff_files.BLACK_IS_ZERO, {256: (4,), BITS: (12,)})
-    assert pixels(settle_mask(data, "white", (4, 1), 100)).tolist() == [[255, 0, 128, 255]]
+    assert pixels(decode_mask(data, "white", (4, 1), 100)).tolist() == [[255, 0, 128, 255]]
 
 
 LAYOUTS = {
@@ -78,7 +79,7 @@ def test_16_bits_are_rounded_and_counted_in_every_layout(name: str) -> None:
         return png_of(np.dstack([values] * channels + [np.full_like(values, 65_535)] * alpha), 16, kind)
 
     every = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
-    found = pixels(settle_mask(data(every), "white", (256, 256), 100_000))
+    found = pixels(decode_mask(data(every), "white", (256, 256), 100_000))
     np.testing.assert_array_equal(found, snap(np.rint(every / 257).astype(np.uint8))[0])
     dark = GREY.astype(np.uint16)
     with pytest.raises(DoubtfulMask, match="largest grey value is 255 of 65535"):
@@ -118,12 +119,12 @@ def test_a_mask_of_16_bits_is_turned_upright_once(orientation: int) -> None:
     upright = turned if orientation == 1 else turned.transpose(TURNS[orientation])
     png = png_of(WIDE, 16, png_files.GREY, (b"eXIf", exif.tobytes()[6:]))
     for data in (png, tiff_of(WIDE, tiff_files.BLACK_IS_ZERO, {tiff_files.ORIENTATION: (orientation,)})):
-        settled = settle_mask(data, "white", upright.size, 10_000)
+        settled = decode_mask(data, "white", upright.size, 10_000)
         np.testing.assert_array_equal(pixels(settled), snap(np.asarray(upright))[0])
         with pytest.raises(MaskSizeMismatch):
-            settle_mask(data, "white", (upright.size[0], upright.size[1] + 1), 10_000)
+            decode_mask(data, "white", (upright.size[0], upright.size[1] + 1), 10_000)
 
 
 def test_the_size_is_refused_before_what_the_mask_holds() -> None:
     with pytest.raises(MaskSizeMismatch):
-        settle_mask(png_of(np.dstack([GREY, 255 - GREY, GREY]), 8, png_files.RGB), "white", (9, 9), 10_000)
+        decode_mask(png_of(np.dstack([GREY, 255 - GREY, GREY]), 8, png_files.RGB), "white", (9, 9), 10_000)

@@ -1,32 +1,29 @@
 """The settled mask: by the mode that was named, upright, 8 bits, white = repaint. Nothing is guessed."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from app.masks import SettledMask, settle_mask
+from app.masks import DecodedMask, decode_mask
 from jobs.errors import DoubtfulMask, EmptyMask, InvalidMask, MaskSizeMismatch, TooLarge
 from jobs.mask_values import NOISE, snap
 from jobs.schema import MaskMode, MaskScale
-from tests.app.pictures import BOX, SIZE, box_mask, encoded, with_orientation
+from tests.app.pictures import BOX, SIZE, box_mask, with_orientation
+from tests.app.settling import pixels
+from tests.factories import encoded, mask_with
 
 LIMIT = 1_000_000
 
 
 def settle(
     image: Image.Image | bytes, mode: MaskMode = "white", size: tuple[int, int] = SIZE, scale: MaskScale = "full"
-) -> SettledMask:
+) -> DecodedMask:
     data = image if isinstance(image, bytes) else encoded(image)
-    return settle_mask(data, mode, size, LIMIT, scale)
-
-
-def pixels(mask: SettledMask) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(mask.png)) as image:
-        assert (image.format, image.mode) == ("PNG", "L")
-        return np.asarray(image)
+    return decode_mask(data, mode, size, LIMIT, scale)
 
 
 def with_alpha(alpha: Image.Image, colour: tuple[int, int, int] = (200, 30, 30)) -> Image.Image:
@@ -88,7 +85,7 @@ def test_16_bit_values_are_rounded_to_8(file_format: str) -> None:
 
 def test_every_16_bit_value_is_rounded_as_real_numbers_are() -> None:
     wide = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
-    settled = settle_mask(encoded(Image.fromarray(wide)), "white", (256, 256), LIMIT)
+    settled = decode_mask(encoded(Image.fromarray(wide)), "white", (256, 256), LIMIT)
     np.testing.assert_array_equal(pixels(settled), snap(np.rint(wide / 257).astype(np.uint8))[0])
 
 
@@ -184,7 +181,7 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
 
 def test_a_huge_mask_is_refused_by_its_header() -> None:
     with pytest.raises(TooLarge, match="mask: "):
-        settle_mask(encoded(Image.new("L", (2000, 2000))), "white", SIZE, LIMIT)
+        decode_mask(encoded(Image.new("L", (2000, 2000))), "white", SIZE, LIMIT)
 
 
 def test_a_truncated_mask_is_refused() -> None:
@@ -194,20 +191,23 @@ def test_a_truncated_mask_is_refused() -> None:
 
 
 def marked(ground: float, hole: float, dtype: type = np.uint8) -> Image.Image:
-    values = np.full((SIZE[1], SIZE[0]), ground, dtype)
+    values: NDArray[Any] = np.full((SIZE[1], SIZE[0]), ground, dtype)
     values[10:34, 12:36] = hole
     return Image.fromarray(values)
 
 
-HOLE = np.zeros((SIZE[1], SIZE[0]), np.uint8)
-HOLE[10:34, 12:36] = 255
+HOLE = mask_with(np.s_[10:34, 12:36], (SIZE[1], SIZE[0]))
 
 
 @pytest.mark.parametrize("ground", [0, 1, 3, NOISE])
 @pytest.mark.parametrize("hole", [255, 254, 255 - NOISE])
 def test_noise_near_black_and_white_is_read_as_black_and_white_and_echoed(ground: int, hole: int) -> None:
-    for mode, image in {"white": marked(ground, hole), "black": marked(255 - ground, 255 - hole)}.items():
-        settled = settle(image, mode)  # type: ignore[arg-type]
+    uploads: dict[MaskMode, Image.Image] = {
+        "white": marked(ground, hole),
+        "black": marked(255 - ground, 255 - hole),
+    }
+    for mode, image in uploads.items():
+        settled = settle(image, mode)
         np.testing.assert_array_equal(pixels(settled), HOLE)
         noisy = (ground > 0) * np.count_nonzero(HOLE == 0) + (hole < 255) * np.count_nonzero(HOLE)
         assert settled.report.snapped == noisy

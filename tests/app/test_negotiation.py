@@ -57,8 +57,28 @@ def test_accept(accept: str | None, expected: str) -> None:
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0, application/json;q=0", "nonsense"])
 def test_a_header_that_takes_neither_is_not_acceptable(accept: str) -> None:
-    with pytest.raises(NotAcceptable, match="application/json, or image/png"):
+    with pytest.raises(NotAcceptable, match="application/json or image/png"):
         media_types_of(accept)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("image/webp", ["image/webp"]),
+        ("image/*", ["image/webp"]),
+        ("image/png, image/webp", ["image/webp"]),
+        ("image/png, */*;q=0.1", [JSON, "image/webp"]),
+        ("image/png, application/json", [JSON]),
+    ],
+)
+def test_the_image_is_of_the_type_that_was_asked_for(accept: str, expected: list[str]) -> None:
+    assert media_types_of(accept, (JSON, "image/webp")) == expected
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/jpeg", "image/webp;q=0"])
+def test_a_header_without_that_type_is_not_acceptable(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match="application/json or image/webp"):
+        media_types_of(accept, (JSON, "image/webp"))
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,21 @@
 """Health, readiness, workers, models, metrics and the page: what operators and newcomers look at."""
 
 import re
-from datetime import UTC, datetime
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from app.routes.page import FOLDER
 from app.settings import ApiSettings
-from jobs.pace import WorkerPace
-from jobs.schema import WorkerPresence
-from tests.app.conftest import serve, submit
+from tests.app.metrics import WORKER, metrics_of, value
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import Settler
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import submit
+from tests.factories import worker_speed
 
 pytestmark = pytest.mark.anyio
-
-WORKER = WorkerPresence(
-    name="w1",
-    models=["pocket"],
-    loaded=["pocket"],
-    seats=4,
-    jobs=[],
-    device="cpu",
-    device_memory_bytes=0,
-    last_beat_at=datetime(2026, 1, 1, tzinfo=UTC),
-)
-
-
-async def metrics_of(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    response = await client.get("/metrics")
-    assert response.headers["content-type"].startswith("text/plain; version=")
-    families = text_string_to_metric_families(response.text)
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
-
-
-def value(metrics: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
-    return metrics[name, frozenset(labels.items())]
 
 
 async def test_health_asks_nothing_of_redis() -> None:
@@ -96,9 +74,9 @@ async def test_a_model_that_a_worker_loads_for_a_job_names_that_worker(
     client: httpx.AsyncClient, settler: Settler
 ) -> None:
     store = settler.queue.store
-    pace = WorkerPace(seats=4, models={}, left=[], loading=["pocket"])
-    store.announce(WORKER.model_copy(update={"loaded": []}), lease_s=10, pace=pace)
-    store.announce(WORKER.model_copy(update={"name": "w2"}), lease_s=10, pace=WorkerPace(seats=4, models={}, left=[]))
+    speed = worker_speed(loading=["pocket"])
+    store.announce(WORKER.model_copy(update={"loaded": []}), lease_s=10, speed=speed)
+    store.announce(WORKER.model_copy(update={"name": "w2"}), lease_s=10, speed=worker_speed())
     store.announce(WORKER.model_copy(update={"name": "of an older version"}), lease_s=10)
     (pocket,) = (await client.get("/v1/models")).json()["models"]
     assert (pocket["loaded_by"], pocket["loading_by"]) == (["of an older version", "w2"], ["w1"])
@@ -156,8 +134,14 @@ async def test_two_apps_in_one_process_count_apart(settings: ApiSettings) -> Non
 async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
     response = await client.get("/")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    assert not re.findall(r"https?:|@import|url\(|(?:src|href)=\"//", response.text)
+    sources = re.findall(r"(?:src|href)=\"([^\"#]+)\"", response.text)
+    assert {"page/main.js", "page/style.css"} <= set(sources)
+    for source in sources:
+        assert not re.match(r"\w+:(?!,)|/", source) or source.startswith("data:")
+    files = {path.name: path.read_text() for path in FOLDER.iterdir() if path.suffix in (".html", ".css", ".js")}
+    for name, text in files.items():
+        assert not re.findall(r"@import|\burl\([^#)]|(?:src|href)=\"//", text), name
+        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)[a-z]", text), name
 
 
 async def test_the_openapi_pages_need_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
@@ -166,14 +150,18 @@ async def test_the_openapi_pages_need_nothing_from_elsewhere(client: httpx.Async
         sources = re.findall(r"(?:src|href)=[\"']([^\"']+)[\"']", page)
         assert sources
         for source in sources:
-            assert source.startswith("/static-offline-docs/")
+            assert source.startswith("/static-offline-docs/") or source == "/redoc/script.js"
             assert (await client.get(source)).status_code == 200
 
 
 async def test_the_openapi_page_has_examples_of_requests_jobs_and_problems(client: httpx.AsyncClient) -> None:
-    paths = (await client.get("/openapi.json")).json()["paths"]
+    description = (await client.get("/openapi.json")).json()
+    paths = description["paths"]
     responses = paths["/v1/inpaint"]["post"]["responses"]
-    assert responses["202"]["content"]["application/json"]["example"]["status"] == "queued"
+    assert responses["202"]["content"]["application/json"]["examples"] == {
+        "queued": {"$ref": "#/components/examples/queued"}
+    }
+    assert description["components"]["examples"]["queued"]["value"]["queue_position"] == 3
     assert responses["200"]["content"]["image/png"]
     assert "invalid_mask" in responses["422"]["content"]["application/problem+json"]["examples"]
     assert paths["/v1/inpaint"]["post"]["requestBody"]["content"]["multipart/form-data"]

@@ -9,11 +9,13 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from redis import Redis
 
 from app.settings import ApiSettings
-from tests.app.conftest import serve, submit
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import Settler
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import submit
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +102,5 @@ async def test_a_call_that_waits_through_a_lost_redis_ends_in_a_503(own_server: 
     assert_problem(response, 503, "store_unavailable")
 
 
-def client_connection(server: RedisServer) -> object:
-    from redis import Redis
-
+def client_connection(server: RedisServer) -> Redis:
     return Redis.from_url(server.url)

@@ -1,58 +1,53 @@
-"""The page for people, in a real browser: Chromium, driven by Playwright. Skipped where either of them is missing."""
+"""The page for people, in a real browser: from the button to the result, whatever lies in between."""
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
 
 from jobs import keys
-from tests.app.pictures import encoded, photo
+from jobs.api_keys import ApiKeys
+from jobs.queue import parameters_of
+from jobs.schema import JobProblem
+from tests.app.pictures import photo
 from tests.app.processes import ApiProcess, api_process
 from tests.app.settling import Settler
+from tests.chromium import NARROW, WIDE, Easel, chromium, sync_api
+from tests.factories import encoded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 else:
-    Browser = Page = object
+    Browser = Page = Route = object
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("chromium is not installed", allow_module_level=True)
-
-DESK, PHONE = (1280, 800), (390, 844)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-HTML = {"status": 502, "content_type": "text/html", "body": "<h1>502 Bad Gateway</h1>"}
+HTML: dict[str, Any] = {"status": 502, "content_type": "text/html", "body": "<h1>502 Bad Gateway</h1>"}
 """What a proxy answers in place of the service."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
-@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+@pytest.fixture(params=[WIDE, NARROW], ids=["wide", "narrow"])
 def page(request: pytest.FixtureRequest, browser: Browser, api: ApiProcess) -> Iterator[Page]:
     """The page with a photo and a stroke on it."""
-    with browser.new_context(viewport=dict(zip(("width", "height"), request.param, strict=True))) as context:
+    with browser.new_context(**request.param) as context:
         page = context.new_page()
         paint(page, api.url)
         yield page
 
 
+wide = pytest.mark.parametrize("page", [WIDE], indirect=True)
+narrow = pytest.mark.parametrize("page", [NARROW], indirect=True)
+
+
 def paint(page: Page, url: str) -> None:
-    page.goto(url)
-    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": encoded(photo((320, 240)))})
-    page.locator("#mask").hover(position={"x": 100, "y": 100})
-    page.mouse.down()
-    page.locator("#mask").hover(position={"x": 150, "y": 120})
-    page.mouse.up()
+    Easel.open(page, url, photo((320, 240))).drag((100, 100), (150, 120))
 
 
 def repaint(page: Page, settler: Settler) -> str:
@@ -62,6 +57,11 @@ def repaint(page: Page, settler: Settler) -> str:
     job_id: str = submitted.value.json()["id"]
     settler.start(job_id)
     return job_id
+
+
+def shows_the_result(page: Page) -> None:
+    sync_api.expect(page.locator("#stage[data-mode=compare]")).to_be_in_viewport(ratio=0.9)
+    sync_api.expect(page.locator("#exact")).to_contain_text("0 pixels changed outside the mask")
 
 
 def end(settler: Settler, job_id: str) -> None:
@@ -75,8 +75,8 @@ def wait_for_text(page: Page, selector: str, text: str) -> None:
 
 def test_a_result_comes_into_view(page: Page, settler: Settler) -> None:
     end(settler, repaint(page, settler))
-    sync_api.expect(page.locator("#compare")).to_be_in_viewport(ratio=0.9)
-    sync_api.expect(page.locator("#after")).to_have_js_property("naturalWidth", 320)
+    shows_the_result(page)
+    assert page.get_attribute("#save", "download") == "photo-repainted.png"
     assert page.locator("#problem").is_hidden() and page.locator("#go").is_enabled()
 
 
@@ -91,29 +91,35 @@ def test_a_value_out_of_range_opens_its_section_and_is_named(page: Page, connect
     assert not connection.keys("rq:job:*")
 
 
-def test_a_submission_that_a_proxy_answers_is_a_message(page: Page) -> None:
-    page.route("**/v1/inpaint", lambda route: route.fulfill(**HTML))
+@pytest.mark.parametrize(("status", "sentence"), [(502, "cannot be reached. (502)"), (413, "too large")])
+def test_a_submission_that_a_proxy_answers_is_a_message(page: Page, status: int, sentence: str) -> None:
+    page.route("**/v1/inpaint", lambda route: route.fulfill(**HTML | {"status": status}))
     page.click("#go")
-    wait_for_text(page, "#problem", "502")
+    wait_for_text(page, "#problem", sentence)
     assert page.locator("#working").is_hidden() and page.locator("#go").is_enabled()
 
 
 def test_a_page_that_a_proxy_keeps_from_its_job_says_so_and_goes_on_when_it_can(page: Page, settler: Settler) -> None:
     page.route("**/v1/jobs/*", lambda route: route.fulfill(**HTML))
-    page.route("**/v1/jobs/*/events", lambda route: route.fulfill(**HTML))
+    page.route("**/v1/jobs/*/events*", lambda route: route.fulfill(**HTML))
     job_id = repaint(page, settler)
     wait_for_text(page, "#state", "502")
     end(settler, job_id)
     page.unroute("**/v1/jobs/*")
-    sync_api.expect(page.locator("#compare")).to_be_in_viewport(ratio=0.9)
+    shows_the_result(page)
 
 
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
+@narrow
 def test_a_page_does_not_wait_for_ever(page: Page, settler: Settler) -> None:
     page.clock.install()
     tries: list[str] = []
-    page.route("**/v1/jobs/*/events", lambda route: route.fulfill(**HTML))
-    page.route("**/v1/jobs/*", lambda route: (tries.append(route.request.url), route.fulfill(**HTML)))
+    page.route("**/v1/jobs/*/events*", lambda route: route.fulfill(**HTML))
+
+    def answer(route: Route) -> None:
+        tries.append(route.request.url)
+        route.fulfill(**HTML)
+
+    page.route("**/v1/jobs/*", answer)
     job_id = repaint(page, settler)
     wait_for_text(page, "#state", "502")
     while page.locator("#problem").is_hidden() and len(tries) < 100:
@@ -123,12 +129,13 @@ def test_a_page_does_not_wait_for_ever(page: Page, settler: Settler) -> None:
     assert page.locator("#working").is_hidden() and page.locator("#go").is_enabled()
 
 
-@pytest.mark.parametrize("page", [DESK], indirect=True)
+@wide
 def test_cancel_ends_the_wait_for_a_service_that_is_away(page: Page, settler: Settler) -> None:
     page.route("**/v1/jobs/**", lambda route: route.fulfill(**HTML))
     job_id = repaint(page, settler)
     page.click("#cancel")
-    wait_for_text(page, "#problem", f"/v1/jobs/{job_id} may go on")
+    wait_for_text(page, "#problem", "The job may go on.")
+    wait_for_text(page, "#problem", job_id)
     assert page.locator("#working").is_hidden()
 
 
@@ -144,7 +151,7 @@ def test_a_service_that_stops_while_a_job_runs_is_named(
         wait_for_text(page, "#state", "The service does not answer.")
 
 
-@pytest.mark.parametrize("page", [DESK], indirect=True)
+@wide
 def test_a_job_that_waits_for_a_model_is_said_to(page: Page, settler: Settler) -> None:
     job_id = repaint(page, settler)
     settler.step(job_id, 0, loading=1)
@@ -153,30 +160,119 @@ def test_a_job_that_waits_for_a_model_is_said_to(page: Page, settler: Settler) -
     wait_for_text(page, "#state", "Step 3")
 
 
-@pytest.mark.parametrize("page", [PHONE], indirect=True)
-def test_going_on_from_a_result_that_has_expired_keeps_the_photo(
+@narrow
+def test_a_result_that_has_expired_is_a_message_and_keeps_the_photo_and_its_mask(
     page: Page, settler: Settler, connection: Redis
 ) -> None:
-    page.route("**/images/0", lambda route: route.continue_())  # what is routed is not cached
+    def expire(route: Route) -> None:
+        connection.delete(keys.result(job_id, 0))
+        route.continue_()
+
+    page.route("**/images/0", expire)
     job_id = repaint(page, settler)
     end(settler, job_id)
-    sync_api.expect(page.locator("#compare")).to_be_in_viewport()
-    connection.delete(keys.result(job_id, 0))
-    page.click("#again")
-    wait_for_text(page, "#problem", "result_expired")
-    assert page.locator("#result").is_visible() and page.locator("#go").is_enabled()
+    wait_for_text(page, "#problem", "The result is not kept any longer.")
+    assert page.locator("#stage").is_visible() and page.locator("#go").is_enabled()
 
 
-@pytest.mark.parametrize("page", [DESK], indirect=True)
-def test_going_on_from_a_result_makes_it_the_photo(page: Page, settler: Settler) -> None:
+@wide
+def test_going_on_from_a_result_makes_it_the_photo(page: Page, settler: Settler, connection: Redis) -> None:
     end(settler, repaint(page, settler))
     page.click("#again")
     sync_api.expect(page.locator("#result")).to_be_hidden()
-    assert page.locator("#go").is_disabled() and page.evaluate("upload.type") == "image/png"
+    sync_api.expect(page.locator("#go")).to_be_disabled()
+    Easel(page, (320, 240)).drag((30, 30), (60, 60))
+    job_id = repaint(page, settler)
+    assert connection.get(keys.picture(job_id, "image")) == encoded(photo((320, 240)))
+    end(settler, job_id)
+    shows_the_result(page)
+    assert page.get_attribute("#save", "download") == "photo-repainted.png"
 
 
-@pytest.mark.parametrize("page", [DESK], indirect=True)
+@wide
 def test_a_result_that_does_not_come_is_a_message(page: Page, settler: Settler) -> None:
     page.route("**/images/0", lambda route: route.fulfill(**HTML))
     end(settler, repaint(page, settler))
     wait_for_text(page, "#problem", "502")
+
+
+@wide
+def test_a_job_that_was_canceled_is_no_error(page: Page, settler: Settler) -> None:
+    job_id = repaint(page, settler)
+    with page.expect_response(f"**/v1/jobs/{job_id}"):
+        page.click("#cancel")
+    settler.stop(job_id)
+    wait_for_text(page, "#hint", "Canceled.")
+    assert page.locator("#problem").is_hidden() and page.locator("#go").is_enabled()
+
+
+@wide
+def test_a_job_that_failed_is_a_sentence_with_the_services_words_folded_away(page: Page, settler: Settler) -> None:
+    settler.fail(repaint(page, settler), JobProblem(code="out_of_memory", message="CUDA, 3 GiB, n=1"))
+    wait_for_text(page, "#problem", "It does not fit into the worker's memory.")
+    details = page.locator("#problem pre")
+    assert details.is_hidden()
+    page.click("#problem summary")
+    sync_api.expect(details).to_contain_text("out_of_memory\nCUDA, 3 GiB, n=1")
+
+
+@wide
+def test_a_field_that_the_service_refuses_is_shown(page: Page) -> None:
+    problem = {"code": "invalid_field", "detail": "seed, n: image k of n uses seed + k.", "title": "", "status": 422}
+    page.route("**/v1/inpaint", lambda route: route.fulfill(status=422, json=problem))
+    page.click("#go")
+    wait_for_text(page, "#problem", "One of the settings")
+    sync_api.expect(page.locator("[name=seed]")).to_be_focused()
+
+
+@wide
+def test_a_job_whose_model_no_worker_serves_is_said_to_wait_for_one(page: Page) -> None:
+    page.click("#go")
+    wait_for_text(page, "#state", "no worker serves this model")
+    page.click("#more summary")
+    sync_api.expect(page.locator("#help-model")).to_contain_text("No worker serves this model")
+
+
+@wide
+def test_what_is_set_is_sent_and_the_rest_is_the_models_own(page: Page, settler: Settler) -> None:
+    page.click("[data-task=remove]")
+    page.fill("#prompt", "sand")
+    page.locator("[name=mask_grow]").fill("7")
+    sent = parameters_of(settler.queue.job(repaint(page, settler)))
+    assert (sent.task, sent.prompt, sent.mask_grow, sent.mask_feather) == ("remove", "sand", 7, 0)
+    assert sent.num_inference_steps == 8
+
+
+@wide
+def test_the_results_of_a_visit_are_there_after_a_reload(page: Page, settler: Settler) -> None:
+    end(settler, repaint(page, settler))
+    shows_the_result(page)
+    page.reload()
+    page.click("#film button")
+    shows_the_result(page)
+    sync_api.expect(page.locator("#go")).to_be_enabled()
+    page.click("#forget")
+    sync_api.expect(page.locator("#history")).to_be_hidden()
+
+
+def test_a_service_that_asks_for_a_key_gets_the_one_that_is_entered(
+    browser: Browser, settler: Settler, redis_url: str, connection: Redis, tmp_path: Path
+) -> None:
+    key, _ = ApiKeys(connection).create("tenant", ("submit", "read"))
+    with api_process(tmp_path, redis_url, auth="on") as api, browser.new_context(**WIDE) as context:
+        page = context.new_page()
+        page.goto(api.url)
+        sync_api.expect(page.locator("#key")).to_be_focused()
+        assert page.locator("#problem").is_hidden()
+        page.fill("#key", "wrong")
+        page.keyboard.press("Enter")
+        wait_for_text(page, "#problem", "asks for an API key")
+        page.fill("#key", key)
+        page.click("#use-key")
+        paint(page, "")
+        end(settler, repaint(page, settler))
+        shows_the_result(page)
+        page.click("#code")
+        text = page.inner_text("#listing")
+        assert "$INFILL_API_KEY" in text and key not in text
+        assert key not in json.dumps(context.storage_state()), "it stays in the tab"

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
 
 from app.main import create_app
 from app.settings import ApiSettings
 from jobs.errors import BadModel
-from tests.app.conftest import files, serve
-from tests.app.pictures import encoded, photo
+from tests.app.pictures import photo
 from tests.app.processes import ROOT, ApiProcess, api_process
+from tests.app.serving import serve
 from tests.app.settling import Settler
+from tests.app.submissions import files
+from tests.factories import encoded
 
 
 def test_importing_the_app_loads_no_torch_and_no_worker() -> None:
@@ -127,7 +130,5 @@ def test_a_catalog_that_cannot_be_used_stops_the_start_with_its_name() -> None:
         create_app(ApiSettings(catalog="missing.toml"))
 
 
-def _connect(url: str) -> object:
-    from redis import Redis
-
+def _connect(url: str) -> Redis:
     return Redis.from_url(url)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from app.settings import ApiSettings
-from tests.app.conftest import serve, submit
+from tests.app.metrics import WORKER, metrics_of, value
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import Settler
-from tests.app.test_errors import assert_problem
-from tests.app.test_operation import WORKER, metrics_of, value
+from tests.app.submissions import submit
 
 pytestmark = pytest.mark.anyio
 

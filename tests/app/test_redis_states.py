@@ -9,9 +9,10 @@ from redis import Redis
 from app.settings import ApiSettings
 from jobs import keys
 from jobs.store import Store
-from tests.app.conftest import serve, submit
-from tests.app.test_errors import assert_problem
-from tests.app.test_operation import WORKER
+from tests.app.metrics import WORKER
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
+from tests.app.submissions import submit
 from tests.redis_server import RedisServer
 from tests.redis_states import EACH_STATE, STATES
 

@@ -13,9 +13,10 @@ from jobs import keys
 from jobs.queue import JobQueue
 from jobs.schedulers import fitting_schedulers
 from jobs.store import Store
-from tests.app.conftest import serve, submit
+from tests.app.problems import assert_problem
+from tests.app.serving import serve
 from tests.app.settling import our_keys
-from tests.app.test_errors import assert_problem
+from tests.app.submissions import submit
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +70,7 @@ async def test_another_model_offers_its_familys_until_a_worker_has_found_which_f
 ) -> None:
     assert (await model(client))["schedulers"] == fitting_schedulers("sdxl")
     assert (await submit(client, scheduler="heun")).status_code == 202
-    store.put_schedulers("/models/mine", FOUND)
+    store.known.put_schedulers("/models/mine", FOUND)
     assert (await model(client))["schedulers"] == FOUND
     problem = assert_problem(await submit(client, scheduler="heun"), 422, "invalid_field")
     assert "scheduler: 'heun' does not fit the model" in problem["detail"]
@@ -80,13 +81,13 @@ async def test_another_model_offers_its_familys_until_a_worker_has_found_which_f
 async def test_a_refused_scheduler_leaves_nothing_behind(
     client: httpx.AsyncClient, connection: Redis, store: Store
 ) -> None:
-    store.put_schedulers("/models/mine", FOUND)
+    store.known.put_schedulers("/models/mine", FOUND)
     await submit(client, scheduler="heun")
     assert our_keys(connection) == {keys.schedulers("/models/mine")}
 
 
 async def test_names_that_only_another_version_knows_are_not_offered(client: httpx.AsyncClient, store: Store) -> None:
-    store.put_schedulers("/models/mine", ["euler", "of_tomorrow"])
+    store.known.put_schedulers("/models/mine", ["euler", "of_tomorrow"])
     assert (await model(client))["schedulers"] == ["euler"]
 
 
@@ -95,7 +96,7 @@ async def test_a_repeated_request_is_answered_though_its_scheduler_has_proved_un
 ) -> None:
     headers = {"Idempotency-Key": "once"}
     first = await submit(client, headers, scheduler="heun")
-    store.put_schedulers("/models/mine", FOUND)
+    store.known.put_schedulers("/models/mine", FOUND)
     assert (await submit(client, headers, scheduler="heun")).json()["id"] == first.json()["id"]
 
 
@@ -103,7 +104,7 @@ async def test_a_list_in_the_catalog_holds_whatever_a_worker_has_found(settings:
     Path(str(settings.catalog)).write_text(ENTRY + 'schedulers = ["euler", "unipc"]\n')
     async with serve(settings) as client:
         assert (await model(client))["schedulers"] == ["euler", "unipc"]
-        store.put_schedulers("/models/mine", FOUND)
+        store.known.put_schedulers("/models/mine", FOUND)
         assert (await model(client))["schedulers"] == ["euler"]
         problem = assert_problem(await submit(client, scheduler="ddim"), 422, "invalid_field")
         assert problem["detail"].endswith("Those that do: euler, unipc.")

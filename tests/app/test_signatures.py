@@ -1,22 +1,24 @@
 """A file of a kind that is not taken is refused by its name."""
 
 import pytest
-from PIL import features
 
-from app.masks import settle_mask
+from app.masks import decode_mask
 from app.signatures import known_as
-from app.uploads import check_image
+from app.uploads import allowed_formats, check_image
 from jobs.errors import InvalidImage, InvalidMask
-from tests.app.pictures import SIZE, encoded, photo
-from tests.app.test_uploads import LIMIT, PICTURES
+from jobs.formats import HAS_HEIC, HEIC_REMEDY
+from tests.app.formats import LIMIT, PICTURES
+from tests.app.pictures import SIZE, photo
+from tests.factories import encoded
 
 PILLOWS = {"GIF": "a GIF file", "BMP": "a BMP file", "ICO": "an icon (ICO)", "PPM": "a PNM file", "DDS": "a DDS file"}
-PILLOWS |= {"JPEG2000": "a JPEG 2000 file", "PDF": "a PDF file", "EPS": "a PostScript file", "AVIF": "an AVIF file"}
+PILLOWS |= {"JPEG2000": "a JPEG 2000 file", "PDF": "a PDF file", "EPS": "a PostScript file"}
+DAMAGED = "file that is damaged, or of a kind that is not supported"
+SEND = f"Send a {allowed_formats()} file."
 
 OTHERS = {
-    b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "a HEIC file",
-    b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic": "a HEIC file",
-    b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif": "an AVIF file",
+    b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif": f"an AVIF {DAMAGED}",
+    b"\0\0\0\x18ftypavif\0\0\0\0mif1avif": f"an AVIF {DAMAGED}",
     b"\0\0\0\x18ftypcrx \0\0\0\x01": "a camera's raw file (CR3)",
     b"\0\0\0\x18ftypisom\0\0\0\0": "a video",
     b"\xff\x0a\x7f\x2b": "a JPEG XL file",
@@ -38,14 +40,12 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", PILLOWS)
 def test_a_picture_in_another_format_is_named(kind: str) -> None:
-    if kind == "AVIF" and not features.check("avif"):
-        pytest.skip("Pillow without AVIF")
-    data, sentence = encoded(photo(), kind), f"this is {PILLOWS[kind]}. Send a PNG, JPEG, WebP or TIFF file."
+    data, sentence = encoded(photo(), kind), f"this is {PILLOWS[kind]}. {SEND}"
     with pytest.raises(InvalidImage) as refused:
         check_image(data, LIMIT)
     assert str(refused.value) == f"image: {sentence}"
     with pytest.raises(InvalidMask) as refused_mask:
-        settle_mask(data, "white", SIZE, LIMIT)
+        decode_mask(data, "white", SIZE, LIMIT)
     assert str(refused_mask.value) == f"mask: {sentence}"
 
 
@@ -53,7 +53,15 @@ def test_a_picture_in_another_format_is_named(kind: str) -> None:
 def test_what_pillow_does_not_write_is_named_by_its_first_bytes(begin: bytes) -> None:
     with pytest.raises(InvalidImage) as refused:
         check_image(begin + bytes(100), LIMIT)
-    assert str(refused.value) == f"image: this is {OTHERS[begin]}. Send a PNG, JPEG, WebP or TIFF file."
+    assert str(refused.value) == f"image: this is {OTHERS[begin]}. {SEND}"
+
+
+@pytest.mark.parametrize("begin", [b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"])
+def test_a_heic_file_is_named_whether_it_is_read_or_not(begin: bytes) -> None:
+    named = f"a HEIC {DAMAGED}. {SEND}" if HAS_HEIC else f"a HEIC file. {SEND} {HEIC_REMEDY}."
+    with pytest.raises(InvalidImage) as refused:
+        check_image(begin + bytes(100), LIMIT)
+    assert str(refused.value) == f"image: this is {named}"
 
 
 @pytest.mark.parametrize("name", PICTURES)

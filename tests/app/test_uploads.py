@@ -6,56 +6,26 @@ import zlib
 import httpx
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from app.settings import ApiSettings
 from app.uploads import check_image, opened, read_file
 from jobs.errors import InvalidImage, InvalidMask, TooLarge
 from jobs.png_chunks import MAX_PROFILE_BYTES
 from tests import tiff_files
-from tests.app.conftest import files, serve
-from tests.app.pictures import SIZE, box_mask, encoded, photo, with_orientation
+from tests.app.formats import LIMIT, PICTURES
+from tests.app.pictures import SIZE, box_mask, photo, with_orientation
+from tests.app.serving import serve
+from tests.app.submissions import files
+from tests.factories import encoded
 from tests.icc_profiles import rgb_profile
 from tests.png_files import chunks_of, iccp, written, zipped
 from tests.tiff_files import tiff_of
 
-LIMIT = 1_000_000
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def sixteen_bit(size: tuple[int, int] = SIZE) -> Image.Image:
-    values = np.linspace(0, 65_535, size[0] * size[1]).reshape(size[1], size[0])
-    return Image.fromarray(values.astype(np.uint16))
-
-
-PICTURES = {
-    "png rgb": encoded(photo()),
-    "png rgba": encoded(photo(mode="RGBA")),
-    "png grey": encoded(photo(mode="L")),
-    "png grey alpha": encoded(photo(mode="LA")),
-    "png palette": encoded(photo().quantize(16)),
-    "png palette transparent": encoded(photo().quantize(16), transparency=3),
-    "png bilevel": encoded(photo(mode="1")),
-    "png 16 bit": encoded(sixteen_bit()),
-    "png icc": encoded(photo(), icc_profile=SRGB),
-    "jpeg": encoded(photo(), "JPEG"),
-    "jpeg grey": encoded(photo(mode="L"), "JPEG"),
-    "jpeg cmyk": encoded(photo(mode="CMYK"), "JPEG"),
-    "jpeg progressive": encoded(photo(), "JPEG", progressive=True, icc_profile=SRGB),
-    "jpeg with a preview": encoded(photo(), "MPO", save_all=True, append_images=[photo((16, 12))]),
-    "webp": encoded(photo(), "WEBP"),
-    "webp lossless alpha": encoded(photo(mode="RGBA"), "WEBP", lossless=True),
-    "tiff": encoded(photo(), "TIFF"),
-    "tiff lzw": encoded(photo(), "TIFF", compression="tiff_lzw"),
-    "tiff jpeg": encoded(photo(), "TIFF", compression="jpeg"),
-    "tiff cmyk": encoded(photo(mode="CMYK"), "TIFF"),
-    "tiff 16 bit": encoded(sixteen_bit(), "TIFF"),
-}
-
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_readable_picture_has_its_size(name: str) -> None:
-    assert check_image(PICTURES[name], LIMIT) == SIZE
+    assert check_image(PICTURES[name], LIMIT).size == SIZE
 
 
 @pytest.mark.anyio
@@ -70,13 +40,13 @@ async def test_a_readable_picture_is_accepted_over_http(client: httpx.AsyncClien
 def test_the_size_is_that_of_the_upright_picture(orientation: int, file_format: str) -> None:
     width, height = SIZE
     expected = (height, width) if orientation >= 5 else (width, height)
-    assert check_image(with_orientation(photo(), orientation, file_format), LIMIT) == expected
+    assert check_image(with_orientation(photo(), orientation, file_format), LIMIT).size == expected
 
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if name != "jpeg with a preview"])
 def test_a_truncated_picture_is_refused(name: str) -> None:
     data = PICTURES[name]
-    with pytest.raises(InvalidImage, match=r"damaged or cut short|not a picture"):
+    with pytest.raises(InvalidImage, match=r"damaged|not a picture"):
         check_image(data[: len(data) * 2 // 3], LIMIT)
 
 
@@ -85,7 +55,7 @@ def test_a_jpeg_whose_preview_is_whole_but_whose_picture_is_not_is_refused() -> 
     exif = b"Exif\0\0" + preview
     whole = encoded(photo(), "JPEG")
     with_preview = whole[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + whole[2:]
-    assert check_image(with_preview, LIMIT) == SIZE
+    assert check_image(with_preview, LIMIT).size == SIZE
     with pytest.raises(InvalidImage, match="damaged or cut short"):
         check_image(with_preview[:-2], LIMIT)
 
@@ -101,7 +71,7 @@ def test_a_jpeg_whose_markers_are_padded_is_whole() -> None:
     """ITU T.81, B.1.1.2: any marker may be preceded by fill bytes."""
     whole = PICTURES["jpeg"]
     padded = whole.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1)
-    assert check_image(padded, LIMIT) == SIZE
+    assert check_image(padded, LIMIT).size == SIZE
     with pytest.raises(InvalidImage, match="damaged or cut short"):
         check_image(padded[:-2], LIMIT)
 
@@ -111,12 +81,12 @@ def test_an_orientation_behind_the_pixels_of_a_png_counts() -> None:
     at = turned.index(b"eXIf") - 4
     length = 12 + int.from_bytes(turned[at : at + 4], "big")
     moved = turned[:at] + turned[at + length : -12] + turned[at : at + length] + turned[-12:]
-    assert check_image(moved, LIMIT) == SIZE[::-1]
+    assert check_image(moved, LIMIT).size == SIZE[::-1]
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "BMP", "ICO", "PPM"])
 def test_other_formats_are_refused_with_the_list_of_those_allowed(file_format: str) -> None:
-    with pytest.raises(InvalidImage, match="Send a PNG, JPEG, WebP or TIFF"):
+    with pytest.raises(InvalidImage, match="Send a PNG, JPEG, WebP, TIFF"):
         check_image(encoded(photo(), file_format), LIMIT)
 
 
@@ -139,7 +109,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(file_format: str) -
 
 
 def test_exactly_as_many_pixels_as_allowed_are_taken() -> None:
-    assert check_image(encoded(photo()), 64 * 48) == SIZE
+    assert check_image(encoded(photo()), 64 * 48).size == SIZE
 
 
 def test_a_bomb_far_beyond_pillows_own_limit_is_too_large() -> None:
@@ -177,7 +147,7 @@ def test_16_bits_in_separate_planes_are_refused_and_8_are_taken(photometric: int
     for kind in (np.uint8, np.uint16):
         data = tiff_of(np.ones((48, 64, channels), kind), photometric, {tiff_files.PLANES: (2,)})
         if kind is np.uint8:
-            assert check_image(data, LIMIT) == SIZE
+            assert check_image(data, LIMIT).size == SIZE
         else:
             with pytest.raises(InvalidImage, match="separate planes"):
                 check_image(data, LIMIT)
@@ -199,13 +169,13 @@ def test_16_bits_in_separate_planes_are_refused_and_8_are_taken(photometric: int
 def test_a_png_with_any_texts_and_profile_is_taken(said: tuple[bytes, bytes], behind: bool) -> None:
     header, *others, end = chunks_of(PICTURES["png rgb"])
     data = written([header, *others, said, end] if behind else [header, said, *others, end])
-    assert check_image(data, LIMIT) == SIZE
+    assert check_image(data, LIMIT).size == SIZE
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])  # a JPEG can hold one of 16 MiB at most
 def test_a_profile_beyond_what_a_jpeg_can_hold_is_refused_by_name(file_format: str) -> None:
     longest = rgb_profile(1.8).ljust(MAX_PROFILE_BYTES, b"\0")
-    assert check_image(encoded(photo(), file_format, icc_profile=longest), LIMIT) == SIZE
+    assert check_image(encoded(photo(), file_format, icc_profile=longest), LIMIT).size == SIZE
     with pytest.raises(TooLarge, match=f"image: its colour profile is larger than the {MAX_PROFILE_BYTES} bytes"):
         check_image(encoded(photo(), file_format, icc_profile=longest + b"\0"), LIMIT)
 
@@ -225,7 +195,7 @@ def test_a_mask_with_a_wrong_checksum_is_refused() -> None:
 
 def test_the_size_is_that_of_a_tiff_that_xmp_turns_upright() -> None:
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
-    assert check_image(encoded(photo(), "TIFF", tiffinfo={700: xmp}), LIMIT) == SIZE[::-1]
+    assert check_image(encoded(photo(), "TIFF", tiffinfo={700: xmp}), LIMIT).size == SIZE[::-1]
 
 
 # ---- bytes

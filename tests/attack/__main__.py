@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from tests.attack.files import MAKERS, SMALL, SMALL_MASK, corrupted
+from tests.attack.files import MAKERS, SMALL, SMALL_MASK, Files, corrupted
 from tests.attack.floods import FLOODS
 from tests.attack.processes import cpu_s, resident_bytes
 from tests.e2e.stack import Stack
+from tests.factories import multipart
 from tests.redis_server import RedisServer
 
 MIB = 2**20
@@ -99,7 +101,7 @@ class Attack:
             toll.peak_bytes = max(toll.peak_bytes, resident_bytes_of(self.pids) - base)
 
     def _stand_by(self, toll: Toll, over: threading.Event) -> None:
-        files = {"image": ("a.png", SMALL), "mask": ("m.png", SMALL_MASK)}
+        files = multipart(SMALL, SMALL_MASK)
         with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as client:
             while not over.is_set():
                 try:
@@ -142,7 +144,7 @@ def upload(pair: tuple[bytes, bytes], times: int = TIMES) -> Callable[[str, Coun
     """Submit a pair of files several times at once, and wait for what becomes of it."""
 
     def one(url: str, statuses: Counter[str]) -> None:
-        files = {"image": ("a", pair[0]), "mask": ("m", pair[1])}
+        files = multipart(*pair)
         try:
             answer = httpx.post(
                 f"{url}/v1/inpaint", files=files, headers={"Prefer": "wait=60"}, timeout=120, trust_env=False,
@@ -164,8 +166,18 @@ def upload(pair: tuple[bytes, bytes], times: int = TIMES) -> Callable[[str, Coun
     return attack
 
 
+def upload_made(make: Callable[[], Files]) -> Callable[[str, Counter[str]], None]:
+    """Make the pair only now: some are large."""
+    return upload(make())
+
+
 def flood(make: Callable[[str], None]) -> Callable[[str, Counter[str]], None]:
     return lambda url, _: make(url)
+
+
+def submitted(client: httpx.Client, image: bytes, mask: bytes) -> httpx.Response:
+    files = multipart(image, mask)
+    return client.post("/v1/inpaint", files=files, data={"num_inference_steps": "1"})
 
 
 def fuzz(count: int, seed: int) -> Callable[[str, Counter[str]], None]:
@@ -174,9 +186,8 @@ def fuzz(count: int, seed: int) -> Callable[[str, Counter[str]], None]:
     def attack(url: str, statuses: Counter[str]) -> None:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
             for image, mask in corrupted(count, seed):
-                answer = client.post(
-                    "/v1/inpaint", files={"image": ("a", image), "mask": ("m", mask)}, data={"num_inference_steps": "1"}
-                )
+                while (answer := submitted(client, image, mask)).json().get("code") == "queue_full":
+                    time.sleep(0.2)  # each file is judged: those before it have made jobs
                 statuses[f"{answer.status_code} {answer.json().get('code', 'accepted')}"] += 1
 
     return attack
@@ -185,8 +196,8 @@ def fuzz(count: int, seed: int) -> Callable[[str, Counter[str]], None]:
 def attacks(names: list[str] | None) -> dict[str, Callable[[], Callable[[str, Counter[str]], None]]]:
     """Name -> what makes the attack, when its turn comes."""
     found: dict[str, Callable[[], Callable[[str, Counter[str]], None]]] = {}
-    found |= {name: (lambda make=make: upload(make())) for name, make in MAKERS.items()}  # type: ignore[misc]
-    found |= {name: (lambda make=make: flood(make)) for name, make in FLOODS.items()}  # type: ignore[misc]
+    found |= {name: partial(upload_made, make) for name, make in MAKERS.items()}
+    found |= {name: partial(flood, make) for name, make in FLOODS.items()}
     return {name: make for name, make in found.items() if names is None or name in names}
 
 

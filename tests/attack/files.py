@@ -1,6 +1,5 @@
 """Files of a few kB that cost seconds or gigabytes where nothing bounds them. Each says what it is after."""
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,14 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jobs.formats import HAS_HEIC
+from tests.factories import encoded
+
 Files = tuple[bytes, bytes]
 """Photo and mask."""
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def grey(width: int, height: int, kind: str = "PNG", **options: Any) -> bytes:
@@ -100,7 +96,7 @@ def corrupted(count: int, seed: int = 0) -> Iterator[Files]:
     rng = np.random.default_rng(seed)
     photo = Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8))
     mask = Image.fromarray(np.where(np.indices((48, 64)).sum(0) < 50, np.uint8(255), np.uint8(0)))
-    kinds = ("PNG", "JPEG", "WEBP", "TIFF")
+    kinds = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", *(("HEIF",) if HAS_HEIC else ()))
     whole = [(encoded(photo, kind), encoded(mask, kind)) for kind in kinds]
     for index in range(count):
         files = [bytearray(data) for data in whole[int(rng.integers(len(kinds)))]]

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.attack.files import SMALL, SMALL_MASK
+from tests.factories import multipart
 
 LINGER_S = 3.0
-PAIR = {"image": ("a.png", SMALL), "mask": ("m.png", SMALL_MASK)}
+PAIR = multipart(SMALL, SMALL_MASK)
 
 
 def _connect(url: str) -> socket.socket:
@@ -31,9 +32,10 @@ def _hold(url: str, count: int, first: bytes, more: Callable[[socket.socket], No
             one.sendall(first)
     until = time.monotonic() + LINGER_S
     while time.monotonic() < until:
-        for one in held if more else ():
-            with suppress(OSError):
-                more(one)  # type: ignore[misc]
+        if more is not None:
+            for one in held:
+                with suppress(OSError):
+                    more(one)
         time.sleep(0.2)
     for one in held:
         one.close()

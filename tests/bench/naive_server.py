@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import uvicorn
 
 from bench.baselines.naive import create_app
-from bench.baselines.pipeline import Painter
-from bench.serve.sides import Naive
+from bench.baselines.pipeline import Pipeline
+from bench.throughput.sides import Naive
 
 
 @contextmanager
-def naive_server(painter: Painter) -> Iterator[Naive]:
+def naive_server(painter: Pipeline) -> Iterator[Naive]:
     server = uvicorn.Server(uvicorn.Config(create_app(painter), host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -10,21 +10,21 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.baselines.pipeline import Painter
+from bench.baselines.pipeline import Pipeline
 from bench.gpu.agreement import agreements
 from bench.gpu.budget import Budget
 from bench.gpu.in_process import running_engine
+from bench.gpu.loads import Loads, Plan
 from bench.gpu.models import Place, open_shape
-from bench.gpu.report import markdown
+from bench.gpu.report import keep, markdown
 from bench.gpu.results import Results
 from bench.gpu.run import Scale, run
-from bench.gpu.servers import Loads, Plan
 from bench.gpu.shapes import CLIP_L, SD15, SDXL, VAE, Shape, build
-from bench.gpu.steps import PARTS, Cell, Measured, forward_tflop, ideal_images_per_s
-from bench.serve.clients import Limits, closed
-from bench.serve.sides import Side
-from bench.serve.workload import Case, full, png
-from bench.served import Served
+from bench.gpu.steps import PARTS, Measured, StepTiming, forward_tflop, ideal_images_per_s
+from bench.served_model import ServedModel
+from bench.throughput.clients import Limits, closed
+from bench.throughput.sides import Side
+from bench.throughput.workload import Case, full, png
 from jobs.catalog import ModelEntry
 from tests.bench.naive_server import naive_server
 
@@ -66,7 +66,7 @@ def test_the_shapes_cost_what_the_published_models_cost(shape: Shape, tflop: flo
     pipeline = build(shape, torch.device("meta"), torch.bfloat16)
     model = Measured(shape.name, pipeline, torch.device("meta"), torch.bfloat16)
     assert forward_tflop(model, "step", shape.size_px) == pytest.approx(tflop, rel=2e-3)
-    served = Served("m", Path(), shape.family, shape.size_px, shape.scheduler, 7.5)
+    served = ServedModel("m", Path(), shape.family, shape.size_px, shape.scheduler, 7.5)
     assert ModelEntry.model_validate(served.entry()).family == shape.family
 
 
@@ -74,7 +74,7 @@ def test_the_shapes_cost_what_the_published_models_cost(shape: Shape, tflop: flo
 def test_engine_and_pipeline_paint_the_same_with_random_weights(shape: Shape, tmp_path: Path) -> None:
     _, served = open_shape(shape, Place(CPU, torch.float32, tmp_path))
     cases = full(2, 3, shape.size_px)
-    with running_engine(served) as (ours,), naive_server(Painter(served)) as naive:
+    with running_engine(served) as (ours,), naive_server(Pipeline(served)) as naive:
         found = agreements(shape.name, [ours, naive], cases)
         turn = closed(ours, cases, 3, Limits(seconds=0, requests=1))
     among, _, side_by_side, other_seed = found
@@ -101,23 +101,29 @@ def test_loads_go_round_the_sides_and_are_left_out_when_the_time_is_up(tmp_path:
     results = Results(tmp_path, "a machine", "cpu", "float32")
     plan = Plan(steps=1, clients=(1, 2), seconds=0, rounds=1)
     cases, sides = full(1, 2, 64), [Counting("a"), Counting("b")]
-    Loads(Served(size_px=64), sides, plan, cases, results, Budget(60)).run()
+    Loads(ServedModel(size_px=64), sides, plan, cases, results, Budget(60)).run()
     loads = {
         cell.load: {name: figures.images for name, figures in cell.sides.items()} for cell in results.loads["pocket"]
     }
     assert [*loads.values()] == [{"a": 1, "b": 1}, {"a": 2, "b": 2}, {"a": 6, "b": 6}]
     assert [*loads][2].endswith("/s Poisson")
     results.sides["pocket"] = {side.name: side.label for side in sides}
-    assert "| 64 px | 2 clients | a/b |" in markdown(results)
+    assert "| 64 px | 2 clients | 2, 2 | 0, 0 |" in markdown(results)
+    keep(results, tmp_path / "kept.json")
+    assert [file.name for file in tmp_path.glob("kept*")] == ["kept-pocket.json"]
 
     late = Results(tmp_path, "a machine", "cpu", "float32")
-    Loads(Served(size_px=64), sides, plan, cases, late, Budget(-1)).run()
+    Loads(ServedModel(size_px=64), sides, plan, cases, late, Budget(-1)).run()
     assert [left.why for left in late.left_out] == ["no time left"] * 2 and not late.loads
 
 
 def test_what_fails_is_written_down_and_the_rest_goes_on(tmp_path: Path) -> None:
     results = Results(tmp_path, "a machine", "cpu", "float32")
-    results.section("a section", lambda: 1 // 0)
+
+    def divide() -> None:
+        _ = 1 // 0
+
+    results.section("a section", divide)
     assert json.loads(results.file.read_text())["left_out"] == [
         {"what": "a section", "why": "ZeroDivisionError: integer division or modulo by zero", "failed": True}
     ]
@@ -125,7 +131,7 @@ def test_what_fails_is_written_down_and_the_rest_goes_on(tmp_path: Path) -> None
 
 
 def test_an_ideal_image_is_its_steps_an_encoding_and_a_decoding() -> None:
-    cells = [Cell("m", part, 512, 2, 2 * tflop, 1, 1, 1) for part, tflop in zip(PARTS, (0.5, 3, 2), strict=True)]
+    cells = [StepTiming("m", part, 512, 2, 2 * tflop, 1, 1, 1) for part, tflop in zip(PARTS, (0.5, 3, 2), strict=True)]
     assert ideal_images_per_s(cells, 100, "m", 512, calls=40) == 100 / (40 * 0.5 + 3 + 2)
     assert ideal_images_per_s(cells[:1], 100, "m", 512, calls=40) is None
 

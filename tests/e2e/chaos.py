@@ -203,7 +203,9 @@ class Chaos:
 
     def _length(self, key: str) -> int:
         kind = self.redis.type(key)
-        return {b"list": self.redis.llen, b"zset": self.redis.zcard}.get(kind, lambda _: 0)(key)
+        if kind == b"list":
+            return self.redis.llen(key)
+        return self.redis.zcard(key) if kind == b"zset" else 0
 
 
 def run_chaos(seed: int, jobs: int, folder: Path) -> Counter[str]:

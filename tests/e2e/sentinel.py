@@ -27,9 +27,13 @@ class SentinelGroup:
         self._sentinels: list[subprocess.Popen[bytes]] = []
 
     @property
-    def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
-        return f"redis+sentinel://default:p%40ss@{hosts}/{SERVICE}/0?sentinel_password=watch%2Fful"
+    def settings(self) -> dict[str, str]:
+        """What its clients need to know."""
+        return {
+            "INFILL_REDIS_URL": "redis://default:p%40ss@/0?sentinel_password=watch%2Fful",
+            "INFILL_REDIS_SENTINELS": ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports),
+            "INFILL_REDIS_SERVICE": SERVICE,
+        }
 
     def _server(self, folder: Path) -> RedisServer:
         return RedisServer(
@@ -49,8 +53,8 @@ class SentinelGroup:
         for index, port in enumerate(self.sentinel_ports):
             self._start_sentinel(self.folder / f"sentinel-{index}", port, master.port)
         for port in self.sentinel_ports:
-            wait_for(lambda port=port: self._knows(port, "num-slaves", 1))  # type: ignore[misc]
-            wait_for(lambda port=port: self._knows(port, "num-other-sentinels", 2))  # type: ignore[misc]
+            wait_for(lambda port=port: self._knows(port, "num-slaves", 1))
+            wait_for(lambda port=port: self._knows(port, "num-other-sentinels", 2))
 
     def _start_sentinel(self, folder: Path, port: int, master_port: int) -> None:
         folder.mkdir()

@@ -8,26 +8,35 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
 from jobs import keys
+from tests.e2e.template import Forked, Template
+from tests.factories import multipart
 from tests.redis_server import free_port
 from tests.tethered import tethered
 
 ROOT = Path(__file__).parents[2]
-PHOTO = ROOT / "demo" / "photo.png"
-MASK = ROOT / "demo" / "mask.png"
+PHOTO = ROOT / "launch" / "sample" / "photo.png"
+MASK = ROOT / "launch" / "sample" / "mask.png"
 
 
 class Process:
     """One child process whose output goes to a file."""
 
+    template: ClassVar[Template | None] = None
+    """Forks the workers that need nothing but settings, where a test has set it; else all are started by themselves."""
+
     def __init__(self, module: str, env: dict[str, str], log: Path) -> None:
         self.log = log
+        self.popen: subprocess.Popen[bytes] | Forked
+        if self.template and module == "worker" and all(name.startswith(("INFILL_", "OMP_")) for name in env):
+            self.popen = self.template.start(env, ROOT, log)
+            return
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
                 tethered([sys.executable, "-m", module]),
@@ -153,7 +162,7 @@ def _answers(client: httpx.Client) -> bool:
 
 def submit(client: httpx.Client, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
     """POST the demo photo and mask. The model's own strength runs few of the steps; most tests want jobs that last."""
-    files = {"image": ("photo.png", PHOTO.read_bytes()), "mask": ("mask.png", MASK.read_bytes())}
+    files = multipart(PHOTO.read_bytes(), MASK.read_bytes())
     form = {name: str(value) for name, value in ({"strength": 0.65} | fields).items()}
     return client.post("/v1/inpaint", files=files, data=form, headers=headers)
 
@@ -168,3 +177,9 @@ def wait_for(client: httpx.Client, job_id: str, *statuses: str, timeout_s: float
             return job
         time.sleep(0.05)
     raise TimeoutError(f"job {job_id} is {job}")
+
+
+def result_of(client: httpx.Client, job: dict[str, Any], index: int = 0) -> bytes:
+    response = client.get(job["images"][index]["url"])
+    assert response.status_code == 200, response.text
+    return response.content

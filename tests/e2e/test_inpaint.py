@@ -11,28 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.stack import MASK, PHOTO, Stack, submit, wait_for
+from tests.e2e.pictures import pixels_of
+from tests.e2e.stack import MASK, PHOTO, Stack, result_of, submit, wait_for
+from tests.factories import mask_with, multipart, noise, png
 from tests.icc_profiles import grey_profile
 from tests.png_files import chunks_of, png_of
 
-FAST = {"num_inference_steps": 3, "strength": 1, "seed": 1}
-
-
-def png(pixels: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
-def pixels_of(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
-
-
-def result_of(client: httpx.Client, job: dict[str, Any], index: int = 0) -> bytes:
-    response = client.get(job["images"][index]["url"])
-    assert response.status_code == 200, response.text
-    return response.content
+FAST: dict[str, Any] = {"num_inference_steps": 3, "strength": 1, "seed": 1}
 
 
 def described(data: bytes) -> dict[str, Any]:
@@ -47,7 +32,7 @@ def repaint(client: httpx.Client, photo: bytes, mask: np.ndarray, **fields: str)
     """The job, and its image."""
     response = client.post(
         "/v1/inpaint",
-        files={"image": photo, "mask": png(mask)},
+        files=multipart(photo, png(mask)),
         data={"num_inference_steps": "2", **fields},
         headers={"Prefer": "wait=60"},
     )
@@ -62,7 +47,7 @@ def test_a_job_goes_from_upload_to_png(client: httpx.Client) -> None:
     job = wait_for(client, response.json()["id"])
     assert job["status"] == "succeeded", job
     assert job["attempt"] == 1 and job["seeds"] == [1]
-    assert job["progress"] == {"step": 3, "steps": 3, "eta_ms": 0.0}
+    assert job["progress"] == {"step": 3, "steps": 3, "eta_ms": 0.0, "preview_step": None}
     photo, mask = pixels_of(PHOTO.read_bytes()), pixels_of(MASK.read_bytes())
     result = pixels_of(result_of(client, job))
     assert (result[mask == 0] == photo[mask == 0]).all()
@@ -111,7 +96,19 @@ def test_the_logs_are_lines_of_json_without_a_word_of_a_prompt(client: httpx.Cli
     for process in (*stack.apis, *stack.workers):
         log = process.log.read_text()
         assert "crimson" not in log and "turquoise" not in log
-        assert all(isinstance(json.loads(line), dict) for line in log.splitlines())
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert not any(line["logger"].startswith("rq") and line["level"] == "info" for line in lines)
+
+
+def test_the_workers_line_of_a_jobs_end_has_the_id_of_the_request_that_submitted_it(
+    client: httpx.Client, stack: Stack
+) -> None:
+    job = submit(client, {"Prefer": "wait=60", "X-Request-ID": "from-the-proxy-7"}, num_inference_steps=1).json()
+    while job["id"] not in (log := stack.workers[0].log.read_text()):
+        time.sleep(0.05)
+    (line,) = [line for line in map(json.loads, log.splitlines()) if line.get("job_id") == job["id"]]
+    assert (line["event"], line["request_id"], line["outcome"]) == ("job_ended", "from-the-proxy-7", "succeeded")
+    assert line["timings"]["total"] == job["timings"]["total"]
 
 
 def test_the_same_seed_gives_the_same_image_alone_and_among_others(client: httpx.Client) -> None:
@@ -170,8 +167,7 @@ def test_nothing_changes_outside_the_mask_whatever_is_asked(client: httpx.Client
 def test_size_and_alpha_are_kept_for_odd_sizes(client: httpx.Client) -> None:
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (61, 203, 4), np.uint8)
-    mask = np.zeros((61, 203), np.uint8)
-    mask[20:50, 90:140] = 255
+    mask = mask_with(np.s_[20:50, 90:140], (61, 203))
     result = pixels_of(repaint(client, png(photo), mask)[1])
     assert result.shape == photo.shape
     assert (result[mask == 255, 3] == 255).all()
@@ -181,7 +177,7 @@ def test_size_and_alpha_are_kept_for_odd_sizes(client: httpx.Client) -> None:
 def ask_for_image(client: httpx.Client, photo: np.ndarray, mask: np.ndarray, **fields: Any) -> httpx.Response:
     return client.post(
         "/v1/inpaint",
-        files={"image": png(photo), "mask": png(mask)},
+        files=multipart(png(photo), png(mask)),
         data={"num_inference_steps": "2", **{name: str(value) for name, value in fields.items()}},
         headers={"Prefer": "wait=60", "Accept": "image/png"},
     )
@@ -268,21 +264,19 @@ def test_a_long_thin_strip_is_painted(client: httpx.Client) -> None:
 
 
 def test_an_exif_rotated_photo_comes_back_upright(client: httpx.Client) -> None:
-    upright = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    upright = noise((80, 120, 3))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     stored = png(np.rot90(upright, 1).copy(), exif=exif)
-    mask = np.zeros((80, 120), np.uint8)
-    mask[30:50, 30:60] = 255
+    mask = mask_with(np.s_[30:50, 30:60], (80, 120))
     result = pixels_of(repaint(client, stored, mask)[1])
     assert result.shape == upright.shape
     assert (result[mask == 0] == upright[mask == 0]).all()
 
 
 def test_a_grey_photo_keeps_its_grey_and_its_profile_and_its_result_is_taken_again(client: httpx.Client) -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (80, 120), np.uint8)
-    mask = np.zeros((80, 120), np.uint8)
-    mask[30:50, 30:60] = 255
+    photo = noise((80, 120))
+    mask = mask_with(np.s_[30:50, 30:60], (80, 120))
     profile = grey_profile(1.0)
     job, result = repaint(client, png(photo, icc_profile=profile), mask)
     picture = job["picture"]
@@ -299,8 +293,7 @@ def test_a_grey_photo_keeps_its_grey_and_its_profile_and_its_result_is_taken_aga
 
 def test_16_bits_and_a_cicp_chunk_are_named_and_the_chunk_is_carried(client: httpx.Client) -> None:
     photo = np.random.default_rng(0).integers(0, 65_536, (80, 120, 3), np.uint16)
-    mask = np.zeros((80, 120), np.uint8)
-    mask[30:50, 30:60] = 255
+    mask = mask_with(np.s_[30:50, 30:60], (80, 120))
     job, result = repaint(client, png_of(photo, 16, 2, (b"cICP", b"\x0c\x0d\0\1")), mask)
     assert "depth_reduced" in job["approximate"] and job["approximate"] == described(result)["approximate"]
     assert (job["picture"]["bits"], job["picture"]["color"]) == (16, "cicp")

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.redis_server import RedisServer
 pytestmark = pytest.mark.usefixtures("soak")
 
 JOBS = 60
-CHEAP = {"num_inference_steps": 1}
+CHEAP: dict[str, Any] = {"num_inference_steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def seconds_until(condition: Callable[[], bool], timeout_s: float) -> float:
 
 
 def inputs(job_id: str) -> set[str]:
-    return {keys.image(job_id), keys.mask(job_id), keys.caller(job_id)}
+    return {keys.picture(job_id, "image"), keys.picture(job_id, "mask"), keys.caller(job_id)}
 
 
 def test_a_result_is_gone_on_time_and_its_record_later(client: httpx.Client, connection: Redis) -> None:

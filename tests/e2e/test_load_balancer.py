@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.nginx import Nginx
 from tests.e2e.stack import MASK, PHOTO, Stack, has_ended, submit, wait_for
+from tests.factories import multipart
 from tests.programs import program
 from tests.redis_server import RedisServer
 
-CHEAP = {"num_inference_steps": 1}
-LONG = {"num_inference_steps": 200, "crop": "off"}
+CHEAP: dict[str, Any] = {"num_inference_steps": 1}
+LONG: dict[str, Any] = {"num_inference_steps": 200, "crop": "off"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,7 +158,7 @@ def test_what_is_too_large_is_a_problem_whoever_refuses_it(nginx: Nginx) -> None
     connection = http.client.HTTPConnection(nginx.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/v1/inpaint")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-    connection.putheader("Content-Length", str(80 * 2**20))
+    connection.putheader("Content-Length", str(120 * 2**20))
     connection.endheaders()
     response = connection.getresponse()
     problem = json.loads(response.read())
@@ -206,9 +208,11 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
             thread.join(90)
         assert len(seen.accepted) > accepted_by_then > 0, "the other replica went on"
         assert seen.polls > 5
-        assert not [call for call in seen.failed if call[0] == "GET"], "nginx asks the other replica"
-        for _, began, end, answer in seen.failed:
+        for method, began, end, answer in seen.failed:
             assert began <= dead_at and end >= killed_at, "a call that the dead replica was not answering failed"
+            if "peer closed connection" in answer:  # within the answer, whose beginning nginx had passed on
+                continue
+            assert method != "GET", "nginx asks the other replica"
             assert json.loads(answer)["code"] == "unavailable"
         broken, whole = sorted(held.items(), key=lambda item: item[1].status_code != 502)
         assert broken[1].status_code == 502 and whole[1].status_code in (200, 202)
@@ -228,7 +232,7 @@ def test_a_replica_killed_under_load_fails_only_the_calls_it_was_answering(
 def test_a_caller_who_leaves_nginx_leaves_the_api_too(stack: Stack, nginx: Nginx, client: httpx.Client) -> None:
     """Its job is canceled where it asked for that, though nginx' own connection to the API is another one."""
     before = at_work(stack)
-    files = {"image": ("photo.png", PHOTO.read_bytes()), "mask": ("mask.png", MASK.read_bytes())}
+    files = multipart(PHOTO.read_bytes(), MASK.read_bytes())
     data = {name: str(value) for name, value in LONG.items()} | {"on_disconnect": "cancel"}
     request = client.build_request("POST", "/v1/inpaint", files=files, data=data, headers={"Prefer": "wait=60"})
     caller = http.client.HTTPConnection(nginx.url.removeprefix("http://"))

@@ -11,11 +11,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tests.e2e.stack import MASK, PHOTO, ROOT, Stack, submit, wait_for
-from tests.e2e.test_inpaint import pixels_of, result_of
+from tests.e2e.pictures import pixels_of
+from tests.e2e.stack import MASK, PHOTO, ROOT, Stack, result_of, submit, wait_for
 
 UNET = ROOT / "worker/pocket/model/unet/diffusion_pytorch_model.safetensors"
-ASKED = {"num_inference_steps": 5, "strength": 1, "seed": 1, "prompt": "red", "guidance_scale": 2}
+ASKED: dict[str, Any] = {"num_inference_steps": 5, "strength": 1, "seed": 1, "prompt": "red", "guidance_scale": 2}
 
 
 def write(file: Path, seed: int, width: int = 0, kernel: tuple[int, ...] = ()) -> None:

@@ -12,8 +12,8 @@ from jobs.catalog import ModelEntry, load_catalog
 from tests.e2e.stack import Stack, submit, wait_for
 from tests.redis_server import RedisServer
 from tests.worker import tiny
-from worker.leases import STALLED_EXIT
-from worker.loading import Loader
+from worker.models.loading import Loader
+from worker.queue.leases import STALLED_EXIT
 from worker.settings import WorkerSettings
 
 ENTRY = """

@@ -14,20 +14,22 @@ from redis import Redis
 
 from app.settings import ApiSettings
 from jobs.schema import JobProblem
+from launch.side_by_side import changed_outside_mask
 from tests.app.processes import api_process
 from tests.app.settling import Settler
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import MASK, PHOTO, ROOT, Stack
 from tests.programs import program
 
 LINES: list[str] = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-IMAGE_LINES = [LINES[0], *re.findall(r"```\n(curl -sSf .*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)]
+API_LINES = re.findall(r"```\n(curl -sSf .*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+IMAGE_LINES = [LINES[0], *(line for line in API_LINES if "/v1/inpaint" in line)]
 """Those that write the image to a file."""
 
 
 def command(url: str, line: str, folder: Path) -> list[str]:
     program("curl")
-    if not (folder / "demo").exists():
-        (folder / "demo").symlink_to(ROOT / "demo")
+    if not (folder / "launch").exists():
+        (folder / "launch").symlink_to(ROOT / "launch")
     return ["bash", "-ec", line.replace("http://127.0.0.1:8000", url)]
 
 
@@ -42,7 +44,7 @@ def test_the_readme_has_three_of_them() -> None:
 
 def test_the_first_writes_the_repainted_photo(stack: Stack, tmp_path: Path) -> None:
     run(stack, LINES[0], tmp_path)
-    with Image.open(ROOT / "demo" / "photo.png") as photo:
+    with Image.open(ROOT / "launch" / "sample" / "photo.png") as photo:
         size = photo.size
     with Image.open(io.BytesIO((tmp_path / "repainted.png").read_bytes())) as image:
         assert image.format == "PNG" and image.size == size
@@ -57,6 +59,22 @@ def test_the_third_lists_the_models(stack: Stack, tmp_path: Path) -> None:
     assert json.loads(run(stack, LINES[2], tmp_path))["models"][0]["name"] == "pocket"
 
 
+def test_the_line_of_the_api_page_that_finds_a_mask_writes_one(stack: Stack, tmp_path: Path) -> None:
+    (line,) = (line for line in API_LINES if "/v1/masks" in line)
+    run(stack, line, tmp_path)
+    with Image.open(tmp_path / "mask.png") as mask, Image.open(PHOTO) as photo:
+        assert mask.size == photo.size and mask.getextrema()[1] == 255
+
+
+def test_the_javascript_writes_the_repainted_photo(stack: Stack, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) == 6
+    (tmp_path / "launch").symlink_to(ROOT / "launch")
+    (tmp_path / "edit.mjs").write_text(code.replace("http://127.0.0.1:8000", stack.urls[0]))
+    subprocess.run([program("node"), "edit.mjs"], cwd=tmp_path, check=True, timeout=90)
+    assert changed_outside_mask(PHOTO, MASK, tmp_path / "repainted.png") == 0
+
+
 @pytest.fixture
 def settler(redis_url: str, connection: Redis) -> Settler:
     return Settler.connect(connection, ApiSettings(redis_url=redis_url))
@@ -66,7 +84,7 @@ def failed(process: subprocess.Popen[bytes], folder: Path) -> str:
     """What a command wrote to its standard error that has failed and left no picture and no JSON."""
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 22 and output == b""
-    assert [path.name for path in folder.iterdir()] == ["demo"]
+    assert [path.name for path in folder.iterdir()] == ["launch"]
     return errors.decode()
 
 

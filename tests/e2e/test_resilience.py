@@ -16,7 +16,7 @@ from tests.e2e.fleet import LEASE_S, Fleet
 from tests.e2e.stack import Stack, submit, wait_for
 from tests.redis_server import RedisServer, free_port
 
-LONG = {"num_inference_steps": 40}
+LONG: dict[str, Any] = {"num_inference_steps": 40}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_sigterm_lets_the_worker_finish_what_it_has_and_exit_with_0(fleet: Fleet
 
 def test_a_second_sigterm_hands_the_jobs_back_without_spending_an_attempt(fleet: Fleet, client: httpx.Client) -> None:
     fleet.hire(1)
-    job_id = submit(client, num_inference_steps=200, crop="off").json()["id"]
+    job_id = submit(client, num_inference_steps=80, crop="off").json()["id"]
     name = fleet.holder_of(job_id)
     for _ in range(2):
         fleet.named[name].send(signal.SIGTERM)
@@ -126,7 +126,7 @@ def test_a_frozen_worker_writes_no_second_result(fleet: Fleet, client: httpx.Cli
 def test_a_job_that_kills_its_workers_fails_and_its_batch_mates_finish(fleet: Fleet, client: httpx.Client) -> None:
     fleet.hire(2)
     fleet.start(4)  # replacements warm up beside the first two
-    poison = submit(client, num_inference_steps=200, crop="off").json()["id"]
+    poison = submit(client, num_inference_steps=80, crop="off").json()["id"]
     mates = [submit(client, num_inference_steps=40, seed=seed).json()["id"] for seed in range(3)]
     deaths = 0
     while (job := next_attempt(client, poison, deaths + 1))["status"] != "failed":
@@ -207,7 +207,7 @@ def test_a_job_over_its_deadline_fails_at_the_next_step(fleet: Fleet) -> None:
         hasty.start_api()
         hasty.wait_until_ready()
         with hasty.client() as client:
-            job = wait_for(client, submit(client, num_inference_steps=200, crop="off").json()["id"], timeout_s=60)
+            job = wait_for(client, submit(client, num_inference_steps=80, crop="off").json()["id"], timeout_s=60)
     assert job["status"] == "failed"
     assert job["error"]["code"] == "deadline_exceeded"
     assert job["attempt"] == 1, "it was tried again"

@@ -10,20 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.masks import settle_mask
+from app.masks import decode_mask
 from app.uploads import check_image
 from jobs.errors import RequestError, Undecodable
 from jobs.png_chunks import SIGNATURE
 from tests import tiff_files
+from tests.factories import encoded, noise, png
 from tests.icc_profiles import grey_profile, rgb_profile
 from tests.png_files import iccp, png_of, with_chunks, zipped
 from tests.tiff_files import tiff_of
-from tests.worker.photos import saved
-from tests.worker.repainting import MASK, png, repaint
-from worker import pictures
+from tests.worker.painting import MASK, repaint
+from worker.pixels import pictures
 
-GREY = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
-RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+GREY = noise((48, 64))
+RGB = noise((48, 64, 3))
 DEEP = RGB.astype(np.uint16) * 257 + 3
 KEPT = MASK == 0
 PIXELS = 64 * 48
@@ -36,10 +36,10 @@ PHOTOS = {
     "16 bit": png_of(DEEP, 16, 2),
     "16 bit, one colour transparent": png_of(DEEP, 16, 2, (b"tRNS", bytes(6))),
     "2 bit": png_of(GREY >> 6, 2, 0),
-    "palette": saved(Image.fromarray(RGB).quantize(16), transparency=3),
-    "jpeg, profile of 2 MB": saved(Image.fromarray(RGB), "JPEG", icc_profile=rgb_profile(1.8, 2_000_000)),
+    "palette": encoded(Image.fromarray(RGB).quantize(16), transparency=3),
+    "jpeg, profile of 2 MB": encoded(Image.fromarray(RGB), "JPEG", icc_profile=rgb_profile(1.8, 2_000_000)),
     "png, profile of 2 MB": with_chunks(png(GREY), iccp(grey_profile(1.8, 2_000_000))),
-    "cmyk": saved(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
+    "cmyk": encoded(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
     "chunks": with_chunks(png(RGB), (b"cICP", b"\14\15\0\1"), (b"gAMA", b"\0\0\xb1\x8f"), (b"mDCV", bytes(24))),
 }
 
@@ -49,7 +49,7 @@ def test_what_the_service_returns_it_accepts_and_keeps(name: str) -> None:
     photo = pictures.decode(PHOTOS[name])
     report, (first,) = repaint(PHOTOS[name])
     assert report.images[0].size_bytes == len(first)
-    assert check_image(first, PIXELS) == (64, 48)
+    assert check_image(first, PIXELS).size == (64, 48)
     again = pictures.decode(first)
     assert again.chunks == photo.chunks
     assert again.grey == photo.grey and (again.rgb[KEPT] == photo.rgb[KEPT]).all()
@@ -66,7 +66,7 @@ SEEDS = [
     tiff_of(np.dstack([DEEP, DEEP[..., 0]])[:9, :9], tiff_files.RGB, {tiff_files.EXTRA_SAMPLES: (1,)}),
     tiff_of(np.dstack([DEEP, DEEP[..., 0]])[:9, :9], tiff_files.CMYK),
     tiff_of(GREY[:9, :9].astype(np.uint16), tiff_files.WHITE_IS_ZERO, {tiff_files.ORIENTATION: (6,)}),
-    saved(Image.fromarray(GREY), "JPEG", icc_profile=grey_profile(1.0), dpi=(300, 300)),
+    encoded(Image.fromarray(GREY), "JPEG", icc_profile=grey_profile(1.0), dpi=(300, 300)),
 ]
 
 
@@ -82,7 +82,7 @@ def test_what_the_api_accepts_the_worker_decodes_or_names_as_undecodable(seed: b
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            size = check_image(photo, PIXELS)
+            size = check_image(photo, PIXELS).size
         except RequestError:
             return
         with suppress(Undecodable):
@@ -100,5 +100,5 @@ def with_sound_checksums(png: bytes) -> bytes:
 
 def test_a_mask_with_texts_of_any_size_is_settled_and_read() -> None:
     mask = with_chunks(png(MASK), zipped(bytes(3_000_000)), iccp(grey_profile(1.0, 2_000_000)))
-    settled = settle_mask(mask, "white", (64, 48), PIXELS)
+    settled = decode_mask(mask, "white", (64, 48), PIXELS)
     assert (pictures.decode_mask(settled.png) == MASK).all()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.e2e.stack import Stack, submit
 from tests.programs import program
 from tests.redis_server import RedisServer, free_port
 
-CHEAP = {"num_inference_steps": 1}
+CHEAP: dict[str, Any] = {"num_inference_steps": 1}
 
 
 @dataclass

@@ -11,8 +11,8 @@ from tests.e2e.sentinel import SentinelGroup, wait_for
 from tests.e2e.stack import Stack, has_ended, submit
 from tests.e2e.stack import wait_for as wait_for_job
 
-SLOW = {"num_inference_steps": 40, "crop": "off"}
-CHEAP = {"num_inference_steps": 2}
+SLOW: dict[str, Any] = {"num_inference_steps": 40, "crop": "off"}
+CHEAP: dict[str, Any] = {"num_inference_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelGroup]:
 @pytest.fixture(scope="module")
 def stack(group: SentinelGroup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The lease is shorter than a failover: what was leased has lapsed when Redis is back."""
-    settings = {"INFILL_LEASE_S": "3", "INFILL_BEAT_S": "0.9", "INFILL_MAINTENANCE_S": "1"}
-    with Stack(group.url, tmp_path_factory.mktemp("sentinel-stack"), **settings) as made:
+    settings = {"INFILL_LEASE_S": "3", "INFILL_BEAT_S": "0.9", "INFILL_MAINTENANCE_S": "1", **group.settings}
+    with Stack("redis:///0", tmp_path_factory.mktemp("sentinel-stack"), **settings) as made:
         made.start_worker()
         made.start_api()
         made.wait_until_ready(240)

@@ -1,6 +1,9 @@
 """From `infill train lora` to a picture: the file that the command writes, in the folder of the running service."""
 
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.stack import MASK, PHOTO, ROOT, Stack, submit
-from tests.e2e.test_inpaint import pixels_of, result_of
+from launch.side_by_side import changed_outside_mask
+from tests.e2e.pictures import pixels_of
+from tests.e2e.stack import MASK, PHOTO, ROOT, Stack, result_of, submit
 
-ASKED = {"num_inference_steps": 4, "seed": 1, "strength": 1}
+ASKED: dict[str, Any] = {"num_inference_steps": 4, "seed": 1, "strength": 1}
 OPTIONS = {
     "--rank": "2",
     "--layers": "all",
@@ -87,3 +91,23 @@ def test_a_trained_adapter_changes_what_is_painted_and_nothing_else(client: http
     assert np.abs(changed[mask > 0].astype(int) - plain[mask > 0]).mean() > 1
     assert (changed[mask == 0] == photo[mask == 0]).all()
     assert (painted(client) == plain).all()
+
+
+def test_the_commands_of_the_page_lead_from_photos_to_a_picture(stack: Stack, tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "loras.md").read_text(), re.DOTALL)
+    for option, cheaper in (("--steps 50", "--steps 2"), ("--batch 16", "--batch 2"), ("--warm-up 5", "--warm-up 1")):
+        assert option in blocks[0]
+        blocks[0] = blocks[0].replace(option, cheaper)
+    save_stripes(tmp_path / "photos")
+    (tmp_path / "launch").symlink_to(ROOT / "launch")
+    command = f'infill() {{ {shlex.quote(sys.executable)} -P -m launch "$@"; }}\n'
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "INFILL_URL": stack.urls[0]}
+    env["INFILL_LORA_DIR"] = stack.env["INFILL_LORA_DIR"]
+    adapter = Path(stack.env["INFILL_LORA_DIR"]) / "stripes.safetensors"
+    done = subprocess.run(
+        ["bash", "-ec", command + "".join(blocks)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    adapter.unlink(missing_ok=True)
+    assert done.returncode == 0, done.stderr
+    assert "stripes" in done.stdout
+    assert changed_outside_mask(PHOTO, MASK, tmp_path / "stripes.png") == 0

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.approximations import approximations_of, check_caching, in_full_calls
 from jobs.errors import InvalidField
-from tests.jobs.test_queue import PARAMETERS
+from tests.jobs.submissions import PARAMETERS
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,12 @@ from tests.jobs.test_queue import PARAMETERS
         ({"num_inference_steps": 19}, ["fewer_steps"]),
         ({"num_inference_steps": 20, "cache_interval": 2}, ["cached_features"]),
         ({"num_inference_steps": 4, "cache_interval": 2}, ["fewer_steps", "cached_features"]),
+        ({"num_inference_steps": 20, "output_format": "jpeg", "output_quality": 100}, ["lossy_format"]),
+        ({"num_inference_steps": 20, "output_format": "webp", "output_quality": 99}, ["lossy_format"]),
+        ({"num_inference_steps": 20, "output_format": "webp", "output_quality": 100}, []),
     ],
 )
-def test_what_is_given_up_is_named(fields: dict[str, int], named: list[str]) -> None:
+def test_what_is_given_up_is_named(fields: dict[str, int | str], named: list[str]) -> None:
     assert approximations_of(PARAMETERS.model_copy(update=fields), usual_steps=20) == named
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from jobs.fairness import first_overtaken, may_take
-from tests.jobs.test_queue import MASK, PARAMETERS, queue_with
+from tests.jobs.submissions import MASK, PARAMETERS, queue_with
 
 
 def queued(arrivals: Sequence[str]) -> list[str]:
@@ -39,9 +39,9 @@ def test_no_job_waits_behind_another_callers_later_turn(arrivals: list[str]) -> 
 
 def test_the_queue_in_redis_is_fair_by_caller(connection: Redis) -> None:
     queue = queue_with(connection)
-    many = [queue.submit(PARAMETERS, MASK, b"i", b"m", caller="many").job_id for _ in range(20)]
-    single = queue.submit(PARAMETERS, MASK, b"i", b"m", caller="single").job_id
-    anonymous = queue.submit(PARAMETERS, MASK, b"i", b"m").job_id
+    many = [queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}, caller="many").job_id for _ in range(20)]
+    single = queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}, caller="single").job_id
+    anonymous = queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}).job_id
     assert queue.position(many[0]) == 0
     assert queue.position(single) == 1
     assert queue.position(anonymous) == 2
@@ -51,8 +51,8 @@ def test_the_queue_in_redis_is_fair_by_caller(connection: Redis) -> None:
 
 def test_callers_without_a_key_take_turns_with_the_others_as_one(connection: Redis) -> None:
     queue = queue_with(connection)
-    anonymous = [queue.submit(PARAMETERS, MASK, b"i", b"m").job_id for _ in range(3)]
-    known = queue.submit(PARAMETERS, MASK, b"i", b"m", caller="known").job_id
+    anonymous = [queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}).job_id for _ in range(3)]
+    known = queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}, caller="known").job_id
     assert connection.lrange(queue.rq.key, 0, -1) == [
         job_id.encode() for job_id in (anonymous[0], known, *anonymous[1:])
     ]

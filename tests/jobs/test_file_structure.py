@@ -1,12 +1,9 @@
 """Files of countless parts are refused before a decoder works through them; real files are not."""
 
-import io
 import struct
 import time
 from contextlib import suppress
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,14 +16,9 @@ from jobs.file_structure import (
     Unreasonable,
     check_structure,
 )
+from tests.factories import encoded, noise
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8))
-
-
-def encoded(file_format: str, image: Image.Image = PICTURE, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
+PICTURE = Image.fromarray(noise((96, 128, 3)))
 
 
 def segment(marker: int, content: bytes = b"") -> bytes:
@@ -44,22 +36,22 @@ def tiff(tags: dict[int, int], *, directories: int = 1, loop: bool = False) -> b
     return data
 
 
-JPEG = encoded("JPEG")
-PNG = encoded("PNG")
+JPEG = encoded(PICTURE, "JPEG")
+PNG = encoded(PICTURE, "PNG")
 REAL = {
     "baseline": JPEG,
-    "progressive": encoded("JPEG", progressive=True, quality=95),
-    "restarts": encoded("JPEG", restart_marker_blocks=1),
-    "profile in segments": encoded("JPEG", icc_profile=bytes(10_000_000)),
-    "exif": encoded("JPEG", exif=Image.Exif()),
+    "progressive": encoded(PICTURE, "JPEG", progressive=True, quality=95),
+    "restarts": encoded(PICTURE, "JPEG", restart_marker_blocks=1),
+    "profile in segments": encoded(PICTURE, "JPEG", icc_profile=bytes(10_000_000)),
+    "exif": encoded(PICTURE, "JPEG", exif=Image.Exif()),
     "png": PNG,
-    "webp": encoded("WEBP"),
-    "tiff": encoded("TIFF"),
-    "tiff of strips": encoded("TIFF", Image.new("L", (8, 9000)), compression="tiff_lzw", tiffinfo={278: 1}),
+    "webp": encoded(PICTURE, "WEBP"),
+    "tiff": encoded(PICTURE, "TIFF"),
+    "tiff of strips": encoded(Image.new("L", (8, 9000)), "TIFF", compression="tiff_lzw", tiffinfo={278: 1}),
     "small tiles": tiff({256: 64, 257: 64, 322: 256, 323: 256}),
-    "three pages": encoded("TIFF", save_all=True, append_images=[PICTURE, PICTURE]),
+    "three pages": encoded(PICTURE, "TIFF", save_all=True, append_images=[PICTURE, PICTURE]),
     "bytes behind the end": PNG + bytes(1_000_000),
-    "bytes behind the last chunk": encoded("WEBP") + bytes(1_000_000),
+    "bytes behind the last chunk": encoded(PICTURE, "WEBP") + bytes(1_000_000),
     "no picture": b"hello",
     "nothing": b"",
 }

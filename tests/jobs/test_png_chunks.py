@@ -40,7 +40,7 @@ def test_a_decoder_sees_no_texts_profiles_and_private_chunks() -> None:
 def test_other_files_and_plain_pngs_are_left_as_they_are() -> None:
     plain = written([HEADER, *PIXELS, END])
     for data in (plain, b"\xff\xd8\xff jpeg", b"", plain[:8], plain[:30], plain[:-3]):
-        assert decodable(data) == data
+        assert decodable(data) is data
 
 
 def test_animations_are_still_seen_as_such() -> None:

@@ -9,31 +9,16 @@ from rq.job import JobStatus as RqStatus
 
 from jobs import keys
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, QueueFull, StoreFull
+from jobs.eta import Workload
 from jobs.queue import JOB_FUNCTION, Idempotency, JobQueue, parameters_of
-from jobs.schema import InpaintParameters, MaskReport
-from jobs.settings import QueueSettings
-from jobs.work import Work
+from jobs.schema import MaskReport
+from tests.jobs.submissions import MASK, PARAMETERS, queue_with
 
-PARAMETERS = InpaintParameters(
-    prompt="ein Bär 🐻",
-    model="pocket",
-    seed=7,
-    num_inference_steps=20,
-    guidance_scale=1.0,
-    strength=0.5,
-    scheduler="ddim",
-    masked_content="original",
-)
-WORK = Work(model="pocket", area_px=65_536, calls=20, rows=1, images=1)
-MASK = MaskReport(mode="white", coverage=0.5, bbox=(0, 0, 4, 4), soft=False)
-
-
-def queue_with(connection: Redis, **settings: object) -> JobQueue:
-    return JobQueue(connection, QueueSettings.model_validate(settings))
+WORK = Workload(model="pocket", area_px=65_536, calls=20, rows=1, images=1)
 
 
 def submit(queue: JobQueue, idempotency: Idempotency | None = None) -> str:
-    return queue.submit(PARAMETERS, MASK, b"image", b"mask", idempotency).job_id
+    return queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, idempotency).job_id
 
 
 def test_a_job_carries_its_parameters_as_json_and_nothing_else(connection: Redis) -> None:
@@ -44,25 +29,25 @@ def test_a_job_carries_its_parameters_as_json_and_nothing_else(connection: Redis
     assert (job.func_name, job.description, job.get_status()) == (JOB_FUNCTION, "inpaint", RqStatus.QUEUED)
     assert (job.timeout, job.result_ttl, job.failure_ttl, job.retries_left) == (300, 86_400, 86_400, 4)
     assert job.enqueue_at_front_on_retry
-    assert queue.store.inputs(job.id) == (b"image", b"mask")
+    assert queue.store.inputs(job.id) == {"image": b"image", "mask": b"mask"}
 
 
 def test_inputs_have_a_lifetime_and_a_waiting_job_has_none(connection: Redis) -> None:
     queue = queue_with(connection, input_ttl_s=100)
     job_id = submit(queue)
-    assert 98 <= connection.ttl(keys.image(job_id)) <= 100
-    assert 98 <= connection.ttl(keys.mask(job_id)) <= 100
+    assert 98 <= connection.ttl(keys.picture(job_id, "image")) <= 100
+    assert 98 <= connection.ttl(keys.picture(job_id, "mask")) <= 100
     assert connection.ttl(f"rq:job:{job_id}") == -1
 
 
 def test_what_is_kept_beside_a_job_has_a_lifetime(connection: Redis) -> None:
     queue = queue_with(connection, input_ttl_s=100, record_ttl_s=200)
     key = Idempotency("digest", "fingerprint")
-    job_id = queue.submit(PARAMETERS, MASK, b"i", b"m", key, "caller", WORK, ["few steps"]).job_id
+    job_id = queue.submit(PARAMETERS, MASK, {"image": b"i", "mask": b"m"}, key, "caller", WORK, ["few steps"]).job_id
     assert connection.get(keys.caller(job_id)) == b"caller"
-    assert Work.model_validate_json(connection.get(keys.work(job_id))) == WORK
+    assert Workload.model_validate_json(connection.get(keys.workload(job_id)) or b"") == WORK
     assert queue.job(job_id).meta["approximate"] == ["few steps"]
-    lifetimes = [connection.ttl(name) for name in (keys.caller(job_id), keys.work(job_id))]
+    lifetimes = [connection.ttl(name) for name in (keys.caller(job_id), keys.workload(job_id))]
     assert all(98 <= ttl <= 100 for ttl in lifetimes)
     assert 198 <= connection.ttl(keys.idempotency("digest")) <= 200
 
@@ -98,8 +83,8 @@ def test_the_limit_is_exact_under_32_threads(connection: Redis) -> None:
 def test_one_key_makes_one_job(connection: Redis) -> None:
     queue = queue_with(connection)
     key = Idempotency("digest", "fingerprint")
-    first = queue.submit(PARAMETERS, MASK, b"image", b"mask", key)
-    second = queue.submit(PARAMETERS, MASK, b"image", b"mask", key)
+    first = queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, key)
+    second = queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, key)
     assert (first.replayed, second.replayed) == (False, True)
     assert second.job_id == first.job_id
     assert queue.depth() == 1

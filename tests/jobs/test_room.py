@@ -12,13 +12,17 @@ from rq.job import JobStatus as RqStatus
 
 from jobs import keys
 from jobs.errors import NotStored, StoreFull, TooLarge
+from jobs.outputs import METADATA_BYTES
+from jobs.previews import MAX_BYTES
 from jobs.queue import Idempotency, JobQueue
-from jobs.room import note_forgotten_ends, results_at_most
-from tests.app.pictures import encoded
+from jobs.room import AROUND_BYTES, record_forgotten_ends, results_at_most
+from jobs.schema import OutputColor, OutputFormat
+from tests.factories import encoded
 from tests.icc_profiles import grey_profile, rgb_profile
-from tests.jobs.test_queue import MASK, PARAMETERS, queue_with
-from worker.pictures import decode
-from worker.png import PngWriter
+from tests.jobs.submissions import MASK, PARAMETERS, queue_with
+from worker.pixels.encoding import writer_of
+from worker.pixels.pictures import decode
+from worker.pixels.png import PngWriter
 
 MB = 1_000_000
 
@@ -32,7 +36,7 @@ def with_room_for(connection: Redis, size_bytes: int, filler_bytes: int = 100 * 
 
 
 def submit(queue: JobQueue, result_bytes: int, key: Idempotency | None = None) -> str:
-    return queue.submit(PARAMETERS, MASK, b"image", b"mask", key, result_bytes=result_bytes).job_id
+    return queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, key, result_bytes=result_bytes).job_id
 
 
 def reserved(queue: JobQueue) -> int:
@@ -76,7 +80,7 @@ def test_an_ended_job_gives_its_room_back_however_it_ended(connection: Redis, en
     job = queue.job(submit(queue, 10 * MB))
     connection.delete(queue.rq.key)
     if end == "noted":
-        queue.store.note_end(job.id)
+        queue.store.record_end(job.id)
         assert reserved(queue) == 0
     elif end == "while nobody noted it":
         job.set_status(RqStatus.FINISHED)
@@ -92,10 +96,10 @@ def test_what_nobody_noted_is_noted_once_and_living_jobs_keep_their_room(connect
     ended.set_status(RqStatus.FAILED)
     running.set_status(RqStatus.STARTED)
     for _ in range(2):
-        note_forgotten_ends(queue.store)
+        record_forgotten_ends(queue.store)
     assert connection.hgetall(keys.RESERVED).keys() == {waiting.id.encode(), running.id.encode()}
-    assert connection.llen(keys.ENDED) == 1 and not connection.exists(keys.image(ended.id))
-    assert connection.exists(keys.image(waiting.id), keys.image(running.id)) == 2
+    assert connection.llen(keys.ENDED) == 1 and not connection.exists(keys.picture(ended.id, "image"))
+    assert connection.exists(keys.picture(waiting.id, "image"), keys.picture(running.id, "image")) == 2
 
 
 def test_a_repeated_key_reserves_once_and_a_refused_job_reserves_nothing(connection: Redis) -> None:
@@ -163,19 +167,39 @@ PROFILES = {"L": grey_profile(2.2, 300_000), "LA": grey_profile(2.2, 300_000)}
     [("L", "PNG"), ("LA", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("RGB", "JPEG"), ("L", "JPEG"), ("RGBA", "TIFF")],
 )
 def test_the_bound_holds_for_pixels_that_cannot_be_compressed_and_is_not_far_above(
-    mode: str, kind: str, color: str
+    mode: str, kind: str, color: OutputColor
 ) -> None:
     parameters = PARAMETERS.model_copy(update={"output_color": color, "n": 2})
     image = encoded_noise(mode, kind)
-    picture = decode(image, color)  # type: ignore[arg-type]
+    picture = decode(image, color)
     height, width = NOISE[mode].shape[:2]
     channels = picture.channels_of(picture.pixels)
     noise = RNG.integers(0, 256, channels.shape, np.uint8)
-    png = PngWriter(noise, picture.chunks).finish({"infill": "x" * 4000})
+    carried = RNG.bytes(METADATA_BYTES)
+    png = PngWriter(noise, (*picture.chunks, (b"eXIf", carried))).finish({"infill": "x" * 4000}, carried)
     bound = results_at_most(parameters, image, (width, height))
-    assert 2 * len(png) <= bound
+    assert 2 * len(png) + MAX_BYTES <= bound
     if kind == "PNG" and (color == "auto" or mode.startswith("RGB")):
         assert bound < 1.1 * 2 * len(png) + 3 * 20_000
+
+
+HARSH = {mode: np.where(noise < 128, np.uint8(0), np.uint8(255)) for mode, noise in NOISE.items()}
+
+
+@pytest.mark.parametrize("pixels", [NOISE, HARSH], ids=["noise", "noise of 0 and 255"])
+@pytest.mark.parametrize("quality", [1, 50, 90, 91, 100])
+@pytest.mark.parametrize(
+    ("output_format", "mode"),
+    [(kind, mode) for kind in ("jpeg", "webp", "avif") for mode in NOISE if kind != "jpeg" or "A" not in mode],
+)
+def test_the_bound_holds_for_every_format_and_quality(
+    output_format: OutputFormat, mode: str, quality: int, pixels: dict[str, np.ndarray]
+) -> None:
+    parameters = PARAMETERS.model_copy(update={"output_format": output_format, "output_quality": quality})
+    image, (height, width) = encoded(Image.fromarray(pixels[mode])), pixels[mode].shape[:2]
+    data = writer_of(parameters, pixels[mode], ()).finish({"infill": ""})
+    around = 2 * AROUND_BYTES + MAX_BYTES
+    assert len(data) <= results_at_most(parameters, image, (width, height)) - around
 
 
 def encoded_noise(mode: str, kind: str) -> bytes:

@@ -10,46 +10,40 @@ import pytest
 from pydantic import ValidationError
 
 from jobs import errors
-from jobs.catalog import ModelEntry, load_catalog
+from jobs.catalog import load_catalog
 from jobs.errors import BadModel, InfillError, InvalidField, UnknownModel
-from jobs.schedulers import NOISE_LAWS, SCHEDULERS, Family, Scheduler, check_scheduler
-from jobs.schema import InpaintParameters, InpaintRequest, JobStatus
+from jobs.families import FAMILIES, Family
+from jobs.schedulers import SCHEDULERS, check_scheduler
+from jobs.schema import InpaintParameters, InpaintRequest, JobStatus, Scheduler
 from jobs.settings import QueueSettings
+from tests.factories import inpaint_parameters, model_entry
 
 
 def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_some() -> None:
-    assert set(InpaintRequest.model_fields) - {"preset", "mask_scale"} == set(InpaintParameters.model_fields)
+    read_by_the_api = {
+        "preset",
+        *("mask_scale", "mask_threshold", "mask_box", "mask_polygon", "mask_points", "mask_subject"),
+        *("aspect", "size", "anchor"),
+    }
+    assert set(InpaintRequest.model_fields) - read_by_the_api == set(InpaintParameters.model_fields)
 
 
 def test_parameters_survive_json() -> None:
-    settled = {
-        "model": "m",
-        "seed": 1,
-        "num_inference_steps": 2,
-        "guidance_scale": 1,
-        "strength": 1,
-        "scheduler": "ddim",
-        "masked_content": "original",
-    }
-    parameters = InpaintParameters.model_validate(settled)
+    parameters = inpaint_parameters()
     assert InpaintParameters.model_validate_json(parameters.model_dump_json()) == parameters
 
 
 def test_a_field_that_workers_of_an_older_version_refuse_is_left_out_where_it_is_the_default() -> None:
-    settled = {
-        "model": "m", "seed": 1, "num_inference_steps": 2, "guidance_scale": 1, "strength": 1,
-        "scheduler": "ddim", "masked_content": "original",
-    }  # fmt: skip
-    default = InpaintParameters.model_validate(settled).model_dump(mode="json")
-    assert not {"cache_interval", "output_color"} & set(default)
-    asked = InpaintParameters.model_validate(settled | {"cache_interval": 2, "output_color": "rgb"})
+    default = inpaint_parameters().model_dump(mode="json")
+    assert not {"cache_interval", "output_color", "output_quality", "task", "extend"} & set(default)
+    asked = inpaint_parameters(cache_interval=2, output_color="rgb", output_format="avif", output_quality=50)
     assert InpaintParameters.model_validate(asked.model_dump(mode="json")) == asked
 
 
 def test_records_are_frozen_and_take_no_unknown_fields() -> None:
     request = InpaintRequest()
     with pytest.raises(ValidationError):
-        request.prompt = "x"  # type: ignore[misc]
+        request.prompt = "x"  # type: ignore[misc]  # on purpose
     with pytest.raises(ValidationError):
         InpaintRequest.model_validate({"colour": "red"})
 
@@ -88,7 +82,7 @@ def test_a_catalog_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_scheduler_names_agree_in_both_places() -> None:
     assert set(get_args(Scheduler)) == set(SCHEDULERS)
-    assert set(get_args(Family)) == NOISE_LAWS.keys()
+    assert set(get_args(Family)) == FAMILIES.keys()
 
 
 @pytest.mark.parametrize(
@@ -116,10 +110,9 @@ def test_schedulers_that_fit_are_taken() -> None:
 
 @pytest.mark.parametrize("preset", [{}, {"presets": {"fast": {"num_inference_steps": 4, "scheduler": "lcm"}}}])
 def test_a_catalog_whose_scheduler_does_not_fit_the_family_is_refused(preset: dict[str, Any]) -> None:
-    settled = {"source": "/models/x", "num_inference_steps": 20, "guidance_scale": 1, "strength": 1}
     scheduler = "flow_euler" if preset else "ddim"
     with pytest.raises(ValidationError, match="does not fit the model, which is of family 'flux'"):
-        ModelEntry.model_validate({**settled, **preset, "family": "flux", "scheduler": scheduler})
+        model_entry(**preset, family="flux", scheduler=scheduler)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +130,8 @@ def test_a_catalog_whose_scheduler_does_not_fit_the_family_is_refused(preset: di
     ids=str,
 )
 def test_a_list_of_schedulers_that_does_not_fit_the_entry_is_refused(fields: dict[str, Any], fault: str) -> None:
-    plain = {"family": "sd", "source": "/models/x", "num_inference_steps": 20, "guidance_scale": 1, "strength": 1}
     with pytest.raises(ValidationError, match=re.escape(fault)):
-        ModelEntry.model_validate({**plain, "scheduler": "ddim", **fields})
+        model_entry(**fields)
 
 
 def test_every_error_has_a_code_a_title_and_a_sentence_about_itself() -> None:

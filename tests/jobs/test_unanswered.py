@@ -9,7 +9,7 @@ from jobs.connection import connect_api
 from jobs.queue import Idempotency, JobQueue
 from jobs.settings import QueueSettings
 from tests.jobs.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.jobs.test_queue import MASK, PARAMETERS
+from tests.jobs.submissions import MASK, PARAMETERS
 from tests.redis_server import RedisServer
 
 
@@ -31,12 +31,12 @@ def test_an_unanswered_submission_makes_one_job_that_keeps_its_uploads(
     connection: Redis, queue: JobQueue, proxy: CuttingProxy, idempotency: Idempotency | None
 ) -> None:
     proxy.swallow_the_answer_to("EXEC")
-    submitted = queue.submit(PARAMETERS, MASK, b"image", b"mask", idempotency, caller="a")
+    submitted = queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, idempotency, caller="a")
     assert proxy.cuts == 1
     assert not submitted.replayed
     assert connection.lrange(queue.rq.key, 0, -1) == [submitted.job_id.encode()]
     assert connection.keys("rq:job:*") == [f"rq:job:{submitted.job_id}".encode()]
-    assert queue.store.inputs(submitted.job_id) == (b"image", b"mask")
+    assert queue.store.inputs(submitted.job_id) == {"image": b"image", "mask": b"mask"}
 
 
 def test_the_next_submission_under_an_unanswered_ones_key_is_answered_with_its_job(
@@ -44,6 +44,6 @@ def test_the_next_submission_under_an_unanswered_ones_key_is_answered_with_its_j
 ) -> None:
     proxy.swallow_the_answer_to("EXEC")
     key = Idempotency("digest", "fingerprint")
-    first, second = (queue.submit(PARAMETERS, MASK, b"image", b"mask", key) for _ in range(2))
+    first, second = (queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, key) for _ in range(2))
     assert (second.job_id, second.replayed) == (first.job_id, True)
     assert connection.llen(queue.rq.key) == 1

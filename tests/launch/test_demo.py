@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from launch.settings import CHECKOUT
+from launch.settings import SAMPLE
 from tests.launch.launcher import Launcher
 
 Launch = Callable[..., Launcher]
@@ -21,7 +21,7 @@ def demo_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "demo"
     folder.mkdir()
     for name in ("photo.png", "mask.png"):
-        shutil.copy(CHECKOUT / "demo" / name, folder)
+        shutil.copy(SAMPLE / name, folder)
     return folder
 
 
@@ -70,11 +70,17 @@ def test_a_named_redis_that_does_not_answer_is_reported_without_its_password(lau
     assert "secret" not in up.said
 
 
+def test_a_url_that_names_sentinels_is_refused_by_a_sentence_with_the_two_settings(launch: Launch) -> None:
+    up = launch("up", INFILL_REDIS_URL="redis+sentinel://user:secret@host:26379/main")
+    assert up.wait() == 1 and "INFILL_REDIS_SENTINELS=host:port,host:port and INFILL_REDIS_SERVICE=name" in up.said
+    assert "secret" not in up.said and "Traceback" not in up.said
+
+
 @pytest.mark.parametrize("value", ["0", "70000", "eight"])
 def test_a_setting_out_of_range_is_named(launch: Launch, value: str) -> None:
     up = launch("up", INFILL_PORT=value)
     assert up.wait() == 1
-    assert up.said.startswith("infill: INFILL_PORT: Input should be ")
+    assert up.said.startswith("infill: INFILL_PORT=")
 
 
 def test_a_stop_before_the_start_is_over_is_no_failure(launch: Launch) -> None:

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infill_client import Job
 from launch.progress import progress_text
 from launch.side_by_side import BAND_PX, GAP_PX, changed_outside_mask, write_side_by_side
 from launch.table import timing_table
+from tests.factories import mask_with, noise
+from tests.infill_client.jobs import JOB
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Photo, mask (left half) and a result that differs inside the mask only."""
-    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    mask = np.zeros((40, 60), dtype=np.uint8)
-    mask[:, :30] = 255
+    photo = noise((40, 60, 3))
+    mask = mask_with(np.s_[:, :30], (40, 60))
     result = photo.copy()
     result[:, :30] ^= 255
     paths = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "result.png"
@@ -69,5 +71,5 @@ def test_the_table_has_every_phase_and_its_share() -> None:
 
 
 def test_the_progress_line_says_step_and_time_to_go() -> None:
-    job = {"status": "running", "progress": {"step": 5, "steps": 20, "eta_ms": 1500.0}}
+    job = Job.model_validate(JOB | {"status": "running", "progress": {"step": 5, "steps": 20, "eta_ms": 1500.0}})
     assert progress_text(job) == f"running    [{'#' * 7}{'.' * 23}]   5/20  1.5 s to go"

@@ -4,7 +4,7 @@ from rq import Queue, SimpleWorker
 from rq.executions import Execution
 from rq.serializers import JSONSerializer
 
-from jobs.leases import expire_leases_of
+from launch.members import expire_leases_of
 
 
 @pytest.fixture

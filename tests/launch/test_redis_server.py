@@ -145,7 +145,8 @@ def test_an_append_only_file_with_a_damaged_end_is_mended_and_a_copy_kept(
         monkeypatch.setenv("PATH", str(tmp_path / "programs"))
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
-    server, said = RedisServer(folder, "64mb"), []
+    said: list[str] = []
+    server = RedisServer(folder, "64mb")
     try:
         server.start()
         server.wait(nothing, said.append)

@@ -6,18 +6,19 @@ Python imports it before anything else. The monotonic clock is left alone, as it
 import datetime
 import os
 import time
+from typing import Self
 
 SKEW_S = float(os.environ["SKEW_S"])
-_time, _real = time.time, datetime.datetime
+_time = time.time
 
 
-class SkewedDatetime(_real):
+class SkewedDatetime(datetime.datetime):
     """Nothing but ``now`` and ``utcnow`` differ."""
 
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> "SkewedDatetime":
+    def now(cls, tz: datetime.tzinfo | None = None) -> Self:
         return cls.fromtimestamp(_time() + SKEW_S, tz)
 
 
 time.time = lambda: _time() + SKEW_S
-datetime.datetime = SkewedDatetime  # type: ignore[misc]
+datetime.datetime = SkewedDatetime  # type: ignore[misc]  # on purpose

@@ -1,32 +1,32 @@
 """Jobs in a real Redis, and workers of this process that run them on a tiny real model, turn by turn."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs import keys
-from jobs.catalog import Catalog, ModelEntry
+from jobs.catalog import Catalog
 from jobs.queue import JobQueue
-from jobs.schema import InpaintParameters, MaskReport
 from jobs.store import Store
+from tests.factories import inpaint_parameters, mask_report, model_entry
 from tests.worker import tiny
-from tests.worker.test_promises import uploads
-from worker.desk import Desk
-from worker.endings import DEATHS
-from worker.engine import Engine
+from tests.worker.tasks import uploads
+from worker.engine.engine import Engine
+from worker.engine.session import Session
 from worker.families.base import Family
-from worker.inpaint_queue import InpaintQueue
-from worker.leases import Seat
-from worker.rq_worker import BatchWorker
-from worker.session import Session
+from worker.queue.inpaint_queue import InpaintQueue
+from worker.queue.leases import Seat
+from worker.queue.outcomes import DEATHS
+from worker.queue.reporter import Reporter
+from worker.queue.rq_worker import BatchWorker
 from worker.settings import WorkerSettings
 
-MASK = MaskReport(mode="white", coverage=0.1, bbox=(0, 0, 8, 8), soft=False)
-DEFAULTS = {"num_inference_steps": 3, "guidance_scale": 1.0, "strength": 1.0, "scheduler": "ddim"}
-ENTRY = ModelEntry.model_validate({"family": "sd", "source": "/tiny", "size_px": 64, "max_size_px": 64, **DEFAULTS})
+MASK = mask_report(coverage=0.1, bbox=(0, 0, 8, 8))
+STEPS = 3
+ENTRY = model_entry(num_inference_steps=STEPS)
 CATALOG = Catalog(models={"tiny": ENTRY})
 SETTINGS = WorkerSettings(lease_s=3)
 
@@ -38,9 +38,9 @@ def make_worker(
 ) -> BatchWorker:
     """A worker as ``worker.main`` makes it, with models that lie on its device already; without one it runs no job."""
     session = Session(Engine(models or {}, 8), 1)
-    desk = Desk(name, Store(connection, settings), CATALOG, session, settings)
+    reporter = Reporter(name, Store(connection, settings), CATALOG, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
-    return BatchWorker([queue], name=name, connection=connection, serializer=JSONSerializer, desk=desk)
+    return BatchWorker([queue], name=name, connection=connection, serializer=JSONSerializer, reporter=reporter)
 
 
 def submit(
@@ -52,15 +52,15 @@ def submit(
 ) -> Job:
     """A job that waits; ``retries_left``: as if other attempts had ended already; ``deaths``: workers it died with."""
     queue = JobQueue(connection, SETTINGS)
-    named = {"model": "tiny", "seed": 1, "masked_content": "original"}
-    photo, mask = uploads()
-    parameters = InpaintParameters.model_validate({**DEFAULTS, **named, **asked})
-    job = queue.job(queue.submit(parameters, MASK, photo if image is None else image, mask).job_id)
+    inputs = uploads() if image is None else uploads() | {"image": image}
+    parameters = inpaint_parameters(**{"num_inference_steps": STEPS, **asked})
+    job = queue.job(queue.submit(parameters, MASK, inputs).job_id)
     if retries_left is not None:
         job.retries_left = retries_left
     if deaths:
         job.meta[DEATHS], job.retries_left = deaths, SETTINGS.max_attempts - 1 - deaths
-    job.save()
+    if deaths or retries_left is not None:  # else a worker may have begun it: its status would be overwritten
+        job.save()
     return job
 
 
@@ -107,12 +107,13 @@ def fresh(job: Job) -> Job:
 
 
 def waiting(worker: BatchWorker) -> list[str]:
-    return [job_id.decode() for job_id in worker.connection.lrange(worker._queue().key, 0, -1)]
+    listed = cast("list[bytes]", worker.connection.lrange(worker._queue().key, 0, -1))
+    return [job_id.decode() for job_id in listed]
 
 
 def counted(worker: BatchWorker, outcome: str) -> float:
     """Jobs that ended so, by the worker's own metrics."""
-    return worker.desk.metrics.registry.get_sample_value("infill_jobs_ended_total", {"outcome": outcome}) or 0.0
+    return worker.reporter.metrics.registry.get_sample_value("infill_jobs_ended_total", {"outcome": outcome}) or 0.0
 
 
 def ends(worker: BatchWorker) -> int:
@@ -121,11 +122,11 @@ def ends(worker: BatchWorker) -> int:
 
 
 def uploads_left(job: Job) -> int:
-    return int(job.connection.exists(keys.image(job.id), keys.mask(job.id)))
+    return int(job.connection.exists(keys.picture(job.id, "image"), keys.picture(job.id, "mask")))
 
 
 def attempt(worker: BatchWorker, job: Job) -> float:
-    return worker.desk.store.progress(job.id)["attempt"]
+    return worker.reporter.store.progress(job.id)["attempt"]
 
 
 def tiny_model() -> dict[str, Family]:

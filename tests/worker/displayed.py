@@ -61,8 +61,10 @@ def _by_tags(values: NDArray[np.float64], exif: Image.Exif) -> Lab:
 def _values(data: bytes) -> NDArray[np.float64]:
     """Upright RGB, 0 to 1; of more than 8 bits as OpenCV reads it."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    assert pixels is not None, "OpenCV cannot read it"
     if pixels.dtype == np.uint16:
-        return pixels[..., ::-1] / 65_535
+        values: NDArray[np.float64] = pixels[..., ::-1] / 65_535
+        return values
     with Image.open(io.BytesIO(_plain(data))) as image:
         return np.asarray(image.convert("RGBA").convert("RGB")) / 255
 
@@ -80,10 +82,10 @@ def _by_profile(image: Image.Image, profile: bytes) -> Lab:
 
 def _by_gamma(values: NDArray[np.float64], chunks: dict[bytes, bytes]) -> Lab:
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] / 100_000 if b"gAMA" in chunks else 1 / 2.2
-    primaries = SRGB
+    primaries: tuple[tuple[float, float], ...] = SRGB
     if b"cHRM" in chunks:
         xy = [value / 100_000 for value in struct.unpack(">8I", chunks[b"cHRM"])]
-        primaries = tuple(zip(xy[::2], xy[1::2], strict=True))  # type: ignore[assignment]
+        primaries = tuple(zip(xy[::2], xy[1::2], strict=True))
     return _lab(values ** (1 / gamma), primaries)
 
 

@@ -9,8 +9,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tests.worker import tiny
 from tests.worker.loras import describe
-from worker import peft_layers
-from worker.state import Adapter
+from worker.denoise.state import Adapter
+from worker.models import peft_layers
 
 AB, DOWN_UP = (".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight")
 Deltas = Mapping[tuple[str, str], torch.Tensor]
@@ -29,7 +29,7 @@ ALPHAS: tuple[torch.Tensor | None, ...] = (
 
 def pipeline_of(family: str) -> Any:
     known = tiny.FAMILIES[family]
-    mode = next(reversed(known.pipelines))
+    mode = list(known.pipelines)[-1]
     return tiny.pipeline(family, mode, next(iter(known.schedulers)))
 
 
@@ -66,7 +66,7 @@ def added(layer: Any) -> torch.Tensor:
 def loaded(pipeline: Any, file: Path) -> Deltas:
     """Load an adapter, put it on, and read off what peft adds to each layer."""
     peft_layers.load(pipeline, describe(file), "digest", peft_layers.widths_of(pipeline))
-    peft_layers.put_on(pipeline, (Adapter("digest", file.stem, 1.0),))
+    peft_layers.set_adapters(peft_layers.tuned_layers(pipeline), (Adapter("digest", file.stem, 1.0),))
     found = {}
     for part, network in peft_layers.parts_of(pipeline).items():
         for name, layer in network.named_modules():
@@ -79,4 +79,4 @@ def assert_adds(pipeline: Any, file: Path, expected: Deltas) -> None:
     found = loaded(pipeline, file)
     assert found.keys() == expected.keys()
     for place, wanted in expected.items():
-        torch.testing.assert_close(found[place], wanted, msg=lambda text, place=place: f"{place}: {text}")
+        torch.testing.assert_close(found[place], wanted, msg=f"{place}: {{}}".format)

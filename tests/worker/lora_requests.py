@@ -1,4 +1,4 @@
-"""Requests with adapters on a tiny model, as ``worker.session.Session`` takes them."""
+"""Requests with adapters on a tiny model, as ``worker.engine.session.Session`` takes them."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import torch
 from jobs.loras import LoraFolder
 from jobs.schema import InpaintParameters, LoraChoice
 from tests.worker import tiny
-from tests.worker.test_parity import canvas, no_clock, parameters
-from worker.adapters import Adapters
-from worker.engine import Engine
+from tests.worker.runs import canvas, no_clock, parameters
+from worker.denoise.state import DenoiseState
+from worker.engine.engine import Engine
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.state import DenoiseState
+from worker.models.adapters import Adapters
 
 PLENTY = 2**30
 
@@ -27,7 +27,7 @@ def choices(**scales: float) -> tuple[LoraChoice, ...]:
 def begin(engine: Engine, wanted: InpaintParameters, *chosen: LoraChoice) -> DenoiseState:
     model = engine.models["tiny"]
     adapters = engine.adapters.choose(chosen)
-    engine.wear(model, adapters)
+    engine.set_adapters(model, adapters)
     (state,) = model.prepare(canvas(wanted.seed), wanted, no_clock, adapters)
     engine.join([state])
     return state

@@ -22,7 +22,7 @@ def matrices(pipeline: Any, seed: int = 0, only: str = "", uneven: bool = False)
     All of rank RANK, or of RANK and the two below it in turn.
     """
     generator = torch.Generator().manual_seed(seed)
-    made = {}
+    made: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
     for part in pipeline._lora_loadable_modules:
         if getattr(pipeline, part, None) is None or not part.startswith(only):
             continue

@@ -1,4 +1,4 @@
-"""A photo and a mask through a worker's own parts, without a queue."""
+"""A photo and a mask through a worker's own parts, without a queue: with a model, or with noise in its place."""
 
 import io
 from functools import cache
@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.catalog import ModelEntry, load_catalog
-from jobs.schema import InpaintParameters, JobReport
-from worker.engine import Engine
+from jobs.schema import JobReport
+from tests.factories import mask_with, model_entry, noise, png
+from tests.worker.tasks import task_of
+from worker.engine.engine import Engine
+from worker.engine.session import Session
+from worker.engine.task import Task
 from worker.families.base import Family
-from worker.loading import Loader
-from worker.session import Session
+from worker.models.loading import Loader
 from worker.settings import WorkerSettings
-from worker.stopwatch import Stopwatch
-from worker.task import Task
 
 Pixels = NDArray[np.uint8]
 
 POCKET = load_catalog().model("pocket")
+ENTRY = model_entry(num_inference_steps=1, max_size_px=128)
+JOB_ID = "6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d"
+MASK = mask_with(np.s_[20:40, 10:40], (48, 64))
 
 
 @cache
@@ -29,25 +33,11 @@ def pocket() -> Family:
     return Loader(WorkerSettings(device="cpu")).load("pocket", POCKET)
 
 
-def png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def task(entry: ModelEntry, **asked: Any) -> Task:
-    """A task with the model's defaults where nothing else is asked."""
-    names = ("num_inference_steps", "guidance_scale", "strength", "scheduler", "masked_content")
-    defaults = {name: getattr(entry, name) for name in names}
-    parameters = InpaintParameters.model_validate({"model": "tiny", "seed": 1, **defaults, **asked})
-    return Task("id", parameters, entry, Stopwatch(0.0))
-
-
 def run(photo: Pixels, mask: Pixels, model: Family, entry: ModelEntry, **asked: Any) -> Task:
     """The task at its end, whatever that is."""
-    one = task(entry, model=model.name, **asked)
+    one = task_of(entry, model=model.name, **asked)
     session = Session(Engine({model.name: model}, max_rows=8), codec_threads=1)
-    session.take(one, png(photo), png(mask))
+    session.take(one, {"image": png(photo), "mask": png(mask)})
     session.run([one])
     session.shutdown()
     return one
@@ -61,3 +51,11 @@ def painted(photo: Pixels, mask: Pixels, model: Family, entry: ModelEntry, **ask
     assert isinstance(one.outcome, JobReport)
     with Image.open(io.BytesIO(one.images[0])) as image:
         return np.asarray(image)
+
+
+def repaint(photo: bytes, mask: Pixels = MASK, *, marks: bool = True, **fields: Any) -> tuple[JobReport, list[bytes]]:
+    """The report and the files of a job, with noise in place of what a network would paint."""
+    task = task_of(ENTRY, JOB_ID, **fields)
+    task.marks = marks
+    canvas = task.open({"image": photo, "mask": png(mask)})
+    return task.close(noise((task.parameters.n, *canvas.image.shape))), task.images

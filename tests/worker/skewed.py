@@ -5,7 +5,7 @@ import time
 
 from redis import Redis
 
-from tests.worker.test_endings import make_worker
+from tests.worker.batch_workers import make_worker
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
             worker.prepare_execution(job)
             worker.prepare_job_execution(job, True)
         elif command.strip() == "beat":
-            worker.beat()
+            worker.upkeep.beat()
         print("done", flush=True)
 
 

@@ -10,20 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.approximations import CACHING_FAMILIES
-from jobs.catalog import ModelEntry
 from jobs.errors import NoSurroundings
+from jobs.families import FAMILIES as FACTS
+from jobs.families import Family
 from jobs.mask_values import hides_everything
-from jobs.schedulers import SCHEDULERS, Family
-from jobs.schema import InpaintParameters, JobReport
+from jobs.schedulers import SCHEDULERS
+from jobs.schema import JobReport
+from tests.factories import model_entry, png
 from tests.worker import tiny
-from tests.worker.test_parity import FAMILY_MODES
-from worker import masks
-from worker.engine import Engine
+from tests.worker.runs import FAMILY_MODES
+from tests.worker.tasks import task_of
+from worker.engine.engine import Engine
+from worker.engine.session import Session
+from worker.engine.task import Task
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.session import Session
-from worker.stopwatch import Stopwatch
-from worker.task import Task
+from worker.pixels import masks
 
 Pixels = Any
 
@@ -46,7 +47,7 @@ def requests(family: Family) -> st.SearchStrategy[dict[str, Any]]:
             "guidance_scale": st.sampled_from([0.0, 1.0, 4.0]),
             "strength": st.sampled_from([1.0, 0.9999, 0.6, 0.1]),
             "scheduler": st.sampled_from(fitting),
-            "cache_interval": st.integers(1, 3 if family in CACHING_FAMILIES else 1),
+            "cache_interval": st.integers(1, 3 if FACTS[family].caches_features else 1),
             "masked_content": st.sampled_from(["original", "noise", "fill"]),
             "crop": st.sampled_from(["auto", "off"]),
             "crop_padding": st.integers(0, 40),
@@ -66,18 +67,9 @@ def picture(seed: int, width: int, height: int, soft: bool) -> tuple[Pixels, Pix
     return photo, mask
 
 
-def png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def task(family: Family, request: dict[str, Any]) -> Task:
     defaults = {key: request[key] for key in ("num_inference_steps", "guidance_scale", "strength", "scheduler")}
-    entry = ModelEntry.model_validate(
-        {"family": family, "source": "/tiny", "size_px": 64, "max_size_px": 128, **defaults}
-    )
-    return Task("id", InpaintParameters.model_validate(request), entry, Stopwatch(0.0))
+    return task_of(model_entry(family=family, max_size_px=128, **defaults), **request)
 
 
 @pytest.mark.parametrize(("name", "mode"), FAMILY_MODES)
@@ -91,7 +83,7 @@ def test_pixels_outside_the_mask_come_back_byte_for_byte(name: Family, mode: str
 
     session = Session(Engine({"tiny": loaded(name, mode)}, max_rows=3), codec_threads=1)
     for one in (staying, leaving):
-        session.take(one, png(photo), png(mask))
+        session.take(one, {"image": png(photo), "mask": png(mask)})
     for _ in range(leaves_after):
         session.turn()
     session.drop(leaving)
@@ -140,7 +132,7 @@ def test_every_field_acts_and_acts_on_the_hole_alone(mode: str, field: str) -> N
         "model": "tiny", "seed": 1, "prompt": "", "num_inference_steps": 3, "guidance_scale": 2.0, "strength": 0.7,
         "scheduler": "ddim", "masked_content": "original", "crop_padding": 8, "negative_prompt": "noise",
     }  # fmt: skip
-    changed = {"masked_content": "noise"} if field == "noise" else {field: ACTS[field]}
+    changed: dict[str, Any] = {"masked_content": "noise"} if field == "noise" else {field: ACTS[field]}
     results = [painted("sd", mode, usual | other, photo, mask) for other in ({}, changed)]
     grown = masks.effective_mask(mask, changed.get("mask_grow", 0), changed.get("mask_feather", 0))
     assert (results[1][grown == 0] == photo[grown == 0]).all()
@@ -152,7 +144,7 @@ def test_every_field_acts_and_acts_on_the_hole_alone(mode: str, field: str) -> N
 def painted(family: Family, mode: str, request: dict[str, Any], photo: Pixels, mask: Pixels) -> Pixels:
     one = task(family, request)
     session = Session(Engine({"tiny": loaded(family, mode)}, max_rows=3), codec_threads=1)
-    session.take(one, png(photo), png(mask))
+    session.take(one, {"image": png(photo), "mask": png(mask)})
     session.run([one])
     session.shutdown()
     assert isinstance(one.outcome, JobReport), one.outcome
@@ -177,6 +169,6 @@ def test_only_the_surroundings_of_the_mask_are_run_unless_crop_is_off(name: Fami
     grid = {}
     for crop in ("auto", "off"):
         one = task(name, settled | {"crop": crop})
-        one.prepare(one.open(png(photo), png(mask)), loaded(name, mode))
+        one.prepare(one.open({"image": png(photo), "mask": png(mask)}), loaded(name, mode))
         grid[crop] = tuple(one.states[0].latents.shape[2:])
     assert grid == {"auto": (8, 8), "off": (16, 16)}

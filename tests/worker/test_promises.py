@@ -1,47 +1,19 @@
 """Promises that tests/worker/test_any_request.py leaves out, for every family and mode: progress, time, soft masks."""
 
-import io
 import time
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from jobs.catalog import ModelEntry
-from jobs.schema import InpaintParameters, JobReport
+from jobs.schema import JobReport
 from tests.worker import tiny
-from tests.worker.test_modes import soft_canvas
-from tests.worker.test_parity import FAMILY_MODES, parameters, run_alone
-from worker.engine import Engine
+from tests.worker.runs import FAMILY_MODES, parameters, run_alone, soft_canvas
+from tests.worker.tasks import STEPS, task, uploads
+from worker.engine.engine import Engine
+from worker.engine.session import Session
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.session import Session
-from worker.stopwatch import Stopwatch
-from worker.task import Task
 
-STEPS = 4
 SLEEPS_S = {"text_encode": 0.02, "vae_encode": 0.03, "denoise": 0.01, "vae_decode": 0.04}
 """What a network's call takes at least, where a test has the models slowed."""
-
-
-def task(name: str, seed: int, stopwatch: Stopwatch | None = None, **asked: Any) -> Task:
-    scheduler = next(iter(tiny.FAMILIES[name].schedulers))
-    defaults = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "strength": 1.0, "scheduler": scheduler}
-    entry = ModelEntry.model_validate({"family": name, "source": "/tiny", "size_px": 64, "max_size_px": 64, **defaults})
-    named = {"model": "tiny", "prompt": "cat " * seed, "masked_content": "original", "seed": seed}
-    return Task(
-        str(seed), InpaintParameters.model_validate({**defaults, **named, **asked}), entry, stopwatch or Stopwatch(0.0)
-    )
-
-
-def uploads() -> tuple[bytes, bytes]:
-    photo = np.random.default_rng(7).integers(0, 256, (80, 90, 3), np.uint8)
-    mask = np.zeros((80, 90), np.uint8)
-    mask[20:50, 30:60] = 255
-    image, hole = io.BytesIO(), io.BytesIO()
-    Image.fromarray(photo).save(image, "PNG")
-    Image.fromarray(mask).save(hole, "PNG")
-    return image.getvalue(), hole.getvalue()
 
 
 def slowed(model: LatentDiffusion) -> LatentDiffusion:
@@ -59,12 +31,12 @@ def test_jobs_in_one_batch_tell_every_step_and_where_their_time_went(name: str, 
     session = Session(Engine({"tiny": slowed(tiny.model(name, mode))}, max_rows=8), codec_threads=2)
     whole, late = task(name, 1), task(name, 2, strength=0.5)
     told: list[int] = []
-    session.take(whole, *uploads())
+    session.take(whole, uploads())
     while whole.outcome is None or late.outcome is None:
         session.turn()
         told.append(whole.step)
         if whole.step == 1 and not (late.states or session.opening):
-            session.take(late, *uploads())
+            session.take(late, uploads())
     session.shutdown()
 
     assert sorted({0, *told}) == list(range(STEPS + 1)) and told == sorted(told)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -233,6 +233,18 @@ def pipeline(family: str, mode: str, scheduler: str) -> Any:
     made = tiny.pipelines[mode](tiny.schedulers[scheduler]())
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@cache
+def shared_pipeline(family: str, mode: str) -> Any:
+    """One for all tests of this process, which change nothing of it but its scheduler."""
+    return pipeline(family, mode, next(iter(FAMILIES[family].schedulers)))
+
+
+@cache
+def shared_model(family: str, mode: str, scheduler: str = "") -> LatentDiffusion:
+    """One for all tests of this process, which change nothing of it."""
+    return model(family, mode, scheduler)
 
 
 def model(family: str, mode: str, scheduler: str = "") -> LatentDiffusion:

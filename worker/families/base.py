@@ -1,51 +1,17 @@
 """What the engine asks of a family. A family knows a network; a mode knows how inpainting is done with it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jobs.schema import InpaintParameters
-from worker.encodings import digest
-from worker.fill import soft_fill
-from worker.masks import blended
-from worker.state import AdapterSet, DenoiseState
+from worker.denoise.state import AdapterSet, DenoiseState
+from worker.pixels.canvas import Canvas, Pixels
 
-Pixels = NDArray[np.uint8]
 Clock = Callable[[str], None]
-"""Called with the name of the phase that begins, one of ``worker.stopwatch.PHASES``."""
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """The pixels a job is run on: ``image`` (h, w, 3) and ``mask`` (h, w), uint8.
-
-    ``mask`` is how far a pixel is hidden from the network and free to be repainted (``jobs.mask_values.hidden``): 0 is
-    known, 255 unknown. ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead
-    of the image.
-    """
-
-    image: Pixels
-    mask: Pixels
-    start_filled: bool = False
-
-    @cached_property
-    def filled(self) -> Pixels:
-        """The image with its hole filled from its surroundings; in part where the mask is soft."""
-        return blended(self.image, soft_fill(self.image, self.mask), self.mask)
-
-    @cached_property
-    def digests(self) -> tuple[bytes, bytes]:
-        """Of the image and of the mask: all that the pictures depend on that a family encodes."""
-        return digest(self.image), digest(self.mask)
-
-    @property
-    def start(self) -> Pixels:
-        return self.filled if self.start_filled else self.image
+"""Called with the name of the phase that begins, one of ``worker.engine.stopwatch.PHASES``."""
 
 
 class Family(Protocol):
@@ -60,8 +26,17 @@ class Family(Protocol):
     """Pixels that one latent cell spans."""
 
     @property
+    def tile_px(self) -> float:
+        """Side in px above which ``tiled`` makes a difference; infinite where the VAE tiles anyway."""
+        ...
+
+    def tiled(self) -> AbstractContextManager[None]:
+        """Inside, the VAE works tile by tile, in less memory; pictures differ a little."""
+        ...
+
+    @property
     def schedulers(self) -> Sequence[str]:
-        """Names of the noise schedulers that fit the model (``worker.noise_laws``)."""
+        """Names of the noise schedulers that fit the model (``worker.denoise.noise_laws``)."""
         ...
 
     def prepare(
@@ -85,6 +60,12 @@ class Family(Protocol):
         """Take one step of each state's own scheduler; ``noise_pred`` is (rows, C, h, w).
 
         A state that cannot be stepped has its ``error`` set.
+        """
+        ...
+
+    def preview(self, state: DenoiseState) -> torch.Tensor:
+        """A small picture of a state with an ``estimate``: (h, w, 3), uint8, on the device. Nothing is waited for
+        but the first one's preparation.
         """
         ...
 

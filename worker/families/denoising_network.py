@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 
-from worker.modes import Mode
-from worker.row_threads import side_by_side
-from worker.state import Conditioning, DenoiseState
+from worker.denoise.modes import Mode
+from worker.denoise.state import Conditioning, DenoiseState
+from worker.denoise.transfer import columns
+from worker.families.row_threads import side_by_side
 
 DEEP = "deep"
 """Beside the conditioning of a shallow call: (rows, F, h, w)."""
 
 Row = tuple[torch.Tensor, torch.Tensor, Conditioning]
-"""Of a call of the network: its input (1, C', h, w), timestep () and conditioning."""
+"""Of a call of the network: its input (1, C', h, w), timestep (1,) and conditioning."""
 
 
 class DenoisingNetwork(ABC):
@@ -30,7 +31,7 @@ class DenoisingNetwork(ABC):
     def latent_channels(self) -> int:
         """C."""
 
-    # ---- what a family says of its own
+    # ---- what a family's own file overrides
 
     @abstractmethod
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
@@ -45,7 +46,7 @@ class DenoisingNetwork(ABC):
     def forward_shallow(
         self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
     ) -> torch.Tensor:
-        """A call that is told the deep features of an earlier one, as ``DEEP``, instead of computing them."""
+        """A call that takes the deep features of an earlier one, as ``DEEP``, instead of computing them."""
         raise NotImplementedError(f"{type(self).__name__} has no deep features.")
 
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
@@ -60,35 +61,42 @@ class DenoisingNetwork(ABC):
 
     @torch.inference_mode()
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
-        told = [state.text for state in states]
+        cond = [state.text for state in states]
         if states[0].key.guided:
-            told = [state.negative_text for state in states if state.negative_text is not None] + told
-        output = self._called(states, told)
+            cond = [state.negative_text for state in states if state.negative_text is not None] + cond
+        numbers = [(state.guidance_scale, state.scale, float(state.timesteps[state.index])) for state in states]
+        guidance, scale, timesteps = columns(numbers, self.device)
+        latents = (scale * torch.cat([state.latents for state in states])).to(self.dtype)
+        inputs = self.mode.network_input(states, latents)
+        output = self._called(states, inputs, timesteps.flatten(), cond)
         if not states[0].key.guided:
             return output
         unconditional, conditional = output.chunk(2)
-        scale = torch.tensor([state.guidance_scale for state in states], device=self.device, dtype=self.dtype)
-        return self.guide(unconditional, conditional, scale.view(-1, 1, 1, 1))
+        return self.guide(unconditional, conditional, guidance.to(self.dtype))
 
-    def _called(self, states: Sequence[DenoiseState], told: Sequence[Conditioning]) -> torch.Tensor:
-        """The network's output of all states for what each is told, and again where there is more: (rows, C, h, w)."""
+    def _called(
+        self,
+        states: Sequence[DenoiseState],
+        inputs: torch.Tensor,
+        timesteps: torch.Tensor,
+        cond: Sequence[Conditioning],
+    ) -> torch.Tensor:
+        """Run unconditional and conditional rows in one call: (rows, C, h, w)."""
         forward, shallow = self.forward, states[0].key.shallow
         kept = not shallow and any(state.cache_interval > 1 for state in states)
         if shallow:
             deep = torch.cat([state.deep for state in states if state.deep is not None], 1).flatten(0, 1)
             forward = self.forward_shallow
-            told = [{**row, DEEP: features} for row, features in zip(told, deep.split(1), strict=True)]
+            cond = [{**row, DEEP: features} for row, features in zip(cond, deep.split(1), strict=True)]
         elif kept:
             forward = self.forward_keeping
 
         def call(part: Sequence[Row]) -> torch.Tensor:
-            inputs, timesteps, conditioning = zip(*part, strict=True)
-            return forward(torch.cat(inputs), torch.stack(timesteps), self.stack(conditioning))
+            shown, at, conditioning = zip(*part, strict=True)
+            return forward(torch.cat(shown), torch.cat(at), self.stack(conditioning))
 
-        times = len(told) // len(states)
-        inputs = [self.mode.network_input(state) for state in states] * times
-        timesteps = [state.timesteps[state.index] for state in states] * times
-        rows = list(zip(inputs, timesteps, told, strict=True))
+        times = len(cond) // len(states)
+        rows = list(zip(inputs.split(1) * times, timesteps.split(1) * times, cond, strict=True))
         output = side_by_side(call, rows) if self.device.type == "cpu" else call(rows)
         if kept:
             output, features = output.tensor_split((self.latent_channels,), 1)

@@ -1,7 +1,7 @@
-"""What all families share: how a request becomes a state, and states go on from step to step to pixels.
+"""What all families share: a request becomes a state, the state is stepped, and the last latents become pixels.
 
-A family's own file names its diffusers parts and says how its network is asked; the rest is here, in the order in
-which diffusers' inpaint pipelines do it, also the order in which they draw random numbers.
+A family's own file names its diffusers parts and calls its network. The rest is here, in the order of diffusers'
+inpaint pipelines, which is also the order in which they draw random numbers.
 """
 
 from abc import abstractmethod
@@ -14,27 +14,30 @@ import torch
 from diffusers import DiffusionPipeline
 
 from jobs.errors import BadModel, NoSurroundings, UnfitScheduler
+from jobs.families import FAMILIES, Family
 from jobs.schedulers import skipped_steps
-from jobs.schema import InpaintParameters
-from worker import masks, sampling
-from worker.encodings import Encodings
-from worker.families.base import Canvas, Clock, Pixels
+from jobs.schema import InpaintParameters, TextRequest
+from worker.denoise import sampling
+from worker.denoise.modes import mode_for
+from worker.denoise.noise_laws import fitting
+from worker.denoise.state import AdapterSet, BatchKey, Conditioning, DenoiseState
+from worker.denoise.stepping import step_each
+from worker.denoise.tables import Table, tabulate
+from worker.families.base import Clock
 from worker.families.denoising_network import DenoisingNetwork
-from worker.families.latent_space import LatentSpace
-from worker.modes import mode_for
-from worker.noise_laws import fitting
-from worker.state import AdapterSet, BatchKey, Conditioning, DenoiseState
-from worker.stepping import step_each
-from worker.tables import Table, tabulate
+from worker.families.encodings import Encodings
+from worker.families.latent_previews import LatentPreviews
+from worker.pixels import masks
+from worker.pixels.canvas import Canvas, Pixels
 
 TABLES = 256
 """Schedules whose tables a model keeps; at the next one it begins anew."""
 
 Prompts = tuple[Conditioning, Conditioning | None]
-"""What the network is told of the prompt, and of the negative prompt where guidance is computed."""
+"""The conditioning of the prompt, and of the negative prompt where guidance is computed."""
 
 
-class LatentDiffusion(LatentSpace, DenoisingNetwork):
+class LatentDiffusion(LatentPreviews, DenoisingNetwork):
     """A loaded model: ``worker.families.base.Family``, but for what the abstract methods say.
 
     Latents are (1, C, h, w) everywhere; a family whose network wants them in another form changes it in ``forward``.
@@ -45,13 +48,12 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         encoding_budget_bytes: bytes of encoded prompts and pictures that are kept for requests that bring them again.
     """
 
+    family: ClassVar[Family]
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     load_options: ClassVar[dict[str, Any]] = {}
-    """What ``pipeline_class.from_pretrained`` is told beside the folder."""
+    """Arguments of ``pipeline_class.from_pretrained`` beside the folder."""
     network_part: ClassVar[str]
     """The denoising network's name in the pipeline."""
-    flow: ClassVar[bool] = False
-    """Whether the network predicts the velocity of a flow, not noise; it says which noise schedulers fit."""
     encodes_image_at_full_strength: ClassVar[bool] = False
     """Whether diffusers' pipeline draws for the image latents of a concat network even where it starts from noise."""
 
@@ -65,24 +67,28 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         if fault := self.fault():
             raise BadModel(f"Model {name!r}: {fault}.")
         found, channels = self.network.config.in_channels, self.latent_channels
-        self.mode = mode_for(found, self.input_channels(), f"Model {name!r} with a VAE of {channels} channels")
-        self.paints_on_fill = bool(self.network.config.get("paints_on_fill"))
+        whose = f"Model {name!r} with a VAE of {channels} channels"
+        on_fill = bool(self.network.config.get("paints_on_fill"))
+        self.mode = mode_for(found, self.input_channels(), whose, on_fill)
         self.encodings = Encodings(encoding_budget_bytes)
-        self._tables: dict[tuple[str, int, int, tuple[int, int]], Table | None] = {}
+        self._tables: dict[tuple[str, int, int, tuple[int, int]], Table] = {}
 
-    # ---- what a family says of itself
+    # ---- what a family's own file overrides
 
     def input_channels(self) -> dict[str, int]:
         """Mode name -> input channels of a network made for it."""
         return {"recompose": self.latent_channels, "concat": 2 * self.latent_channels + 1}
 
     def fault(self) -> str | None:
-        """Why the network is none of this family, where that can be told; its input channels aside."""
+        """Why the network is none of this family, where its config shows it; its input channels aside."""
         return None
 
     @abstractmethod
-    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
-        """Conditioning of the prompt, and of the negative prompt if guidance is to be computed from both."""
+    def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
+        """Conditioning of the prompt, and of the negative prompt if guidance is to be computed from both.
+
+        ``size`` is the canvas's (height, width). What is asked for and the size are the key of the cached encoding.
+        """
 
     def text_readers(self) -> list[tuple[Any, int]]:
         """Tokenizers of the text encoders, and how many tokens each of these reads, special ones included."""
@@ -103,10 +109,15 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
 
     # ---- the same for all
 
+    @property
+    def flow(self) -> bool:
+        """Whether the network predicts the velocity of a flow, not noise; it decides which noise schedulers fit."""
+        return FAMILIES[self.family].law == "flow"
+
     @cached_property
     def schedulers(self) -> tuple[str, ...]:
         """Names of the noise schedulers that fit the model; it takes a fraction of a second to find them."""
-        return fitting("flow" if self.flow else "diffusion", self.pipeline.scheduler, self.schedule)
+        return fitting(FAMILIES[self.family].law, self.pipeline.scheduler, self.schedule)
 
     @torch.inference_mode()
     def prepare(
@@ -119,18 +130,15 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
                 f"Those that can: {', '.join(self.schedulers)}."
             )
         clock("text_encode")
-        asked = (parameters.prompt, parameters.negative_prompt, parameters.guidance_scale)
-        prompts = self.encodings.recall(
-            ("text", *asked, canvas.mask.shape, adapters), lambda: self.encode_prompts(parameters, canvas)
-        )
+        asked, size = parameters.text, (canvas.mask.shape[0], canvas.mask.shape[1])
+        prompts = self.encodings.recall(("text", asked, size, adapters), lambda: self.encode_prompts(asked, size))
         clock("vae_encode")
-        seeds = range(parameters.seed, parameters.seed + parameters.n)
         with self.encodings.sharing():
-            return [self._state(canvas, parameters, seed, prompts, adapters) for seed in seeds]
+            return [self._state(canvas, parameters, seed, prompts, adapters) for seed in parameters.seeds]
 
     def _check_surroundings(self, canvas: Canvas, parameters: InpaintParameters) -> None:
         """Raise NoSurroundings where nothing of the picture is known and something is to be filled from it."""
-        filled = self.paints_on_fill or (canvas.start_filled and parameters.strength < 1)
+        filled = self.mode.fills_holes or (canvas.start_filled and parameters.strength < 1)
         if filled and canvas.mask.min() == 255:
             raise NoSurroundings(
                 "mask: grown and feathered as asked, it leaves nothing of the picture known that is not transparent, "
@@ -146,20 +154,20 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
         self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet
     ) -> DenoiseState:
         strength, generator = parameters.strength, torch.Generator("cpu").manual_seed(seed)
-        grid = masks.latent_mask(canvas.mask, self.latent_factor)  # (1, 1, h, w)
-        soft, (height, width) = masks.is_soft(canvas.mask), grid.shape[2:]
+        repaint = masks.latent_mask(self.uploaded(canvas.mask), self.latent_factor).to(self.dtype)  # (1, 1, h, w)
+        soft, (height, width) = masks.is_soft(canvas.mask), repaint.shape[2:]
         scheduler = sampling.new_scheduler(parameters.scheduler, self.pipeline.scheduler, seed)
         skipped = skipped_steps(parameters.num_inference_steps, strength, self.flow)
         schedule = self.schedule(parameters.num_inference_steps, (height, width))
-        timesteps = sampling.begin(scheduler, schedule, skipped, self.device)
+        timesteps = sampling.begin(scheduler, schedule, skipped)
         table = self._table(parameters.scheduler, parameters.num_inference_steps, skipped, (height, width))
 
-        ground = self.ground(canvas)
-        image_latents, start = self._image_latents(canvas, strength, soft, ground, generator)
-        noise, repaint = self._draw(canvas, generator), grid.to(self.device, self.dtype)
+        image_latents, start = self._image_latents(canvas, strength, soft, generator)
+        noise = self.draw(canvas, generator)
         latents = pure = sampling.pure_noise(scheduler, noise)
         if start is not None and strength < 1:
-            latents = sampling.noised(scheduler, start, noise, timesteps[:1])
+            clean_weight, noise_weight = table.levels[0].tolist()
+            latents = clean_weight * start + noise_weight * noise
         if parameters.masked_content == "noise":
             latents = repaint * pure + (1 - repaint) * latents
         text, negative_text = prompts
@@ -170,93 +178,76 @@ class LatentDiffusion(LatentSpace, DenoisingNetwork):
             mask=repaint,
             soft=soft,
             image_latents=image_latents,
-            extra_channels=self.shown_beside(canvas, repaint, ground, generator),
-            ground=ground,
-            residue=None if ground is None else self._lost("filled", canvas),
+            extra_channels=self.mode.concat_channels(self, canvas, repaint, generator),
+            fill=self.mode.fill(self, canvas),
             text=text,
             negative_text=negative_text,
             guidance_scale=parameters.guidance_scale,
             scheduler=scheduler,
+            table=table,
+            draw=sampling.noise_source(scheduler, generator, tuple(noise.shape), self.dtype),
             timesteps=timesteps,
             steps=parameters.num_inference_steps - skipped,
             step_arguments=sampling.step_arguments(scheduler, generator),
             cache_interval=parameters.cache_interval,
-            table=table,
         )
 
-    def _table(self, name: str, steps: int, skipped: int, grid: tuple[int, int]) -> Table | None:
+    def _table(self, name: str, steps: int, skipped: int, grid: tuple[int, int]) -> Table:
         """The scheduler's table for such a schedule, made once."""
         key = (name, steps, skipped, grid)
         if key not in self._tables:
             if len(self._tables) == TABLES:
                 self._tables.clear()
             scheduler = sampling.new_scheduler(name, self.pipeline.scheduler, seed=0)
-            timesteps = sampling.begin(scheduler, self.schedule(steps, grid), skipped, torch.device("cpu"))
-            self._tables[key] = tabulate(name, scheduler, timesteps)
+            timesteps = sampling.begin(scheduler, self.schedule(steps, grid), skipped)
+            self._tables[key] = tabulate(scheduler, timesteps)
         return self._tables[key]
 
     def _image_latents(
-        self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
+        self, canvas: Canvas, strength: float, soft: bool, generator: torch.Generator
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The image's latents and those that denoising starts from, where they are needed, counted from the ground."""
-        found = self._encoded_latents(canvas, strength, soft, ground, generator)
-        if ground is None:
-            return found
-        image_latents, start = (None if latents is None else latents - ground for latents in found)
+        """The image's latents and those that denoising starts from, where they are needed."""
+        found = self._encoded_latents(canvas, strength, soft, generator)
+        image_latents, start = (None if it is None else self.mode.offsets(self, canvas, it) for it in found)
         return image_latents, start
 
     def _encoded_latents(
-        self, canvas: Canvas, strength: float, soft: bool, ground: torch.Tensor | None, generator: torch.Generator
+        self, canvas: Canvas, strength: float, soft: bool, generator: torch.Generator
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The same as they are encoded."""
-        always = self.mode.needs_image_latents(False)
-        held = always or self.mode.needs_image_latents(soft and ground is None)
-        # what only a soft mask needs is drawn apart: its noise is that of a hard one
+        """The same, as latents of pictures."""
+        always, held = self.mode.needs_image_latents(False), self.mode.needs_image_latents(soft)
+        # a generator apart for what only a soft mask needs, so that its noise is that of a hard one
         apart = generator if always else torch.Generator("cpu").manual_seed(generator.initial_seed())
         if not (always or strength < 1):
             if self.encodes_image_at_full_strength:
-                self._draw(canvas, generator)
-            return self._encoded("image", canvas, apart) if held else None, None
+                self.draw(canvas, generator)
+            return self.encoded("image", canvas, apart) if held else None, None
         if not canvas.start_filled:
-            image_latents = self._encoded("image", canvas, generator)
+            image_latents = self.encoded("image", canvas, generator)
             return image_latents, image_latents
-        start = self._encoded("filled", canvas, generator) if ground is None else ground
-        return self._encoded("image", canvas, apart) if held else None, start
-
-    def ground(self, canvas: Canvas) -> torch.Tensor | None:
-        """Latents of the filled picture, (1, C, h, w), for a network whose config says ``paints_on_fill``.
-
-        Such a network is shown the filled picture, not one with a grey hole, and its latents are the picture's less
-        these: one that says nothing leaves the fill as it is, to the pixel (``DenoiseState.residue``).
-        """
-        return self._settled("filled", canvas) if self.paints_on_fill else None
-
-    def shown_beside(
-        self, canvas: Canvas, repaint: torch.Tensor, ground: torch.Tensor | None, generator: torch.Generator
-    ) -> torch.Tensor | None:
-        """Diffusers encodes the masked image in every mode: without its draw, later ones would be other ones."""
-        if self.mode.name != "concat":
-            self._draw(canvas, generator)
-            return None
-        if ground is not None:
-            return self.extra_channels(repaint, ground, canvas)
-        return self.extra_channels(repaint, self._encoded("masked", canvas, generator), canvas)
+        start = self.mode.filled_latents(self, canvas, generator)
+        return self.encoded("image", canvas, apart) if held else None, start
 
     @torch.inference_mode()
     def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
-        for state, stepped in zip(states, step_each(states, noise_pred.split(1)), strict=True):
+        self.estimate(states, noise_pred)
+        going: list[DenoiseState] = []
+        latents: list[torch.Tensor] = []
+        for state, stepped in zip(states, step_each(states, noise_pred), strict=True):
             if isinstance(stepped, Exception):
-                state.error = stepped
+                state.fail(stepped)
                 continue
-            step = state.index // state.scheduler.order
-            state.go_on(stepped)
-            state.latents = self.mode.after_step(state, step)
+            state.go_on()
+            going.append(state)
+            latents.append(stepped)
+        if going:
+            after = self.mode.after_step(going, torch.cat(latents)).to(self.dtype)
+            for state, its in zip(going, after.split(1), strict=True):
+                state.latents = its
 
     @torch.inference_mode()
     def finish(self, states: Sequence[DenoiseState]) -> Pixels:
-        image = self.decode_finite(torch.cat([state.painted for state in states])).float()  # (rows, 3, H, W)
-        residues = [state.residue for state in states if state.residue is not None]
-        if residues:
-            image = image + torch.cat(residues)
+        decoded = self.decode_finite(torch.cat([self.mode.final_latents(state) for state in states])).float()
+        image = torch.stack([self.mode.finished(*row) for row in zip(states, decoded, strict=True)])  # (rows, 3, H, W)
         pixels = (image * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        return np.asarray(pixels.permute(0, 2, 3, 1).contiguous().cpu())

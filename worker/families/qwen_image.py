@@ -1,20 +1,21 @@
-"""Qwen-Image: a transformer over 2x2 patches of latents that predicts a flow, told of the prompt by Qwen2.5-VL.
+"""Qwen-Image: a transformer over 2x2 patches of latents that predicts a flow. Qwen2.5-VL encodes the prompt.
 
 The oracle is ``QwenImageInpaintPipeline`` of diffusers. Its VAE is one for video: a picture is a film of one frame.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from diffusers import QwenImageInpaintPipeline
 from torch.nn.utils.rnn import pad_sequence
 
-from jobs.schema import InpaintParameters
-from worker.families.base import Canvas
+from jobs.schema import TextRequest
+from worker.denoise.state import Conditioning
+from worker.denoise.transfer import to_device
 from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, unpack
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
-from worker.state import Conditioning
 
 TEXT_TOKENS = 512
 """Tokens of a prompt that are read, those of the template behind it included."""
@@ -26,9 +27,9 @@ class QwenImage(LatentDiffusion):
     Conditioning: ``encoder_hidden_states`` (1, tokens, width), as long as the prompt.
     """
 
+    family = "qwen-image"
     pipeline_class = QwenImageInpaintPipeline
     network_part = "transformer"
-    flow = True
 
     @property
     def latent_channels(self) -> int:
@@ -37,11 +38,11 @@ class QwenImage(LatentDiffusion):
     def input_channels(self) -> dict[str, int]:
         return {"recompose": PATCH**2 * self.latent_channels}
 
-    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
-        guided = parameters.guidance_scale > 1 and parameters.prompt != parameters.negative_prompt
-        return self._told(parameters.prompt), self._told(parameters.negative_prompt) if guided else None
+    def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
+        guided = asked.guides
+        return self._encoded_text(asked.prompt), self._encoded_text(asked.negative_prompt) if guided else None
 
-    def _told(self, prompt: str) -> Conditioning:
+    def _encoded_text(self, prompt: str) -> Conditioning:
         text, _ = self.pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=TEXT_TOKENS)
         return {"encoder_hidden_states": text}
 
@@ -94,7 +95,10 @@ class QwenImage(LatentDiffusion):
     @property
     def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the VAE's latents, (C, 1, 1)."""
-        config = self.vae.config
-        known = torch.tensor([config.latents_mean, config.latents_std], device=self.device, dtype=self.vae.dtype)
-        mean, deviation = known[..., None, None]
+        mean, deviation = self._known_statistics.to(self.vae.dtype)
         return mean, deviation
+
+    @cached_property
+    def _known_statistics(self) -> torch.Tensor:
+        known = torch.tensor([self.vae.config.latents_mean, self.vae.config.latents_std])
+        return to_device(known[..., None, None], self.device)

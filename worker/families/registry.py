@@ -1,5 +1,6 @@
 """Family names of the catalog -> the class of its loaded models."""
 
+from jobs.families import Family
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.families.qwen_image import QwenImage
@@ -7,10 +8,6 @@ from worker.families.sd import StableDiffusion
 from worker.families.sd3 import StableDiffusion3
 from worker.families.sdxl import StableDiffusionXL
 
-FAMILIES: dict[str, type[LatentDiffusion]] = {
-    "sd": StableDiffusion,
-    "sdxl": StableDiffusionXL,
-    "sd3": StableDiffusion3,
-    "flux": Flux,
-    "qwen-image": QwenImage,
-}
+CLASSES: tuple[type[LatentDiffusion], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, QwenImage)
+
+FAMILIES: dict[Family, type[LatentDiffusion]] = {one.family: one for one in CLASSES}

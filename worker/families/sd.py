@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 from diffusers import StableDiffusionInpaintPipeline
 
-from jobs.schema import InpaintParameters
-from worker.families.base import Canvas
+from jobs.schema import TextRequest
+from worker.denoise.state import Conditioning
 from worker.families.latent_diffusion import Prompts
 from worker.families.unet import UNetDiffusion, embedded_guidance
-from worker.state import Conditioning
 
 
 class StableDiffusion(UNetDiffusion):
@@ -19,21 +18,19 @@ class StableDiffusion(UNetDiffusion):
     latent consistency ``timestep_cond`` (1, width).
     """
 
+    family = "sd"
     pipeline_class = StableDiffusionInpaintPipeline
     load_options: ClassVar[dict[str, Any]] = {"safety_checker": None, "requires_safety_checker": False}
 
     def fault(self) -> str | None:
-        told_sizes = self.network.config.addition_embed_type == "text_time"
-        return 'the U-Net is one of SDXL; try family = "sdxl"' if told_sizes else None
+        takes_sizes = self.network.config.addition_embed_type == "text_time"
+        return 'the U-Net is one of SDXL; try family = "sdxl"' if takes_sizes else None
 
-    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
+    def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
         # u + scale * (c - u) is u where both prompts are the same: half the work for the same image
-        distilled = embedded_guidance(self.pipeline, parameters.guidance_scale)
-        differ = parameters.prompt != parameters.negative_prompt
-        guided = parameters.guidance_scale > 1 and differ and not distilled
-        text, negative_text = self.pipeline.encode_prompt(
-            parameters.prompt, self.device, 1, guided, parameters.negative_prompt
-        )
+        distilled = embedded_guidance(self.pipeline, asked.guidance_scale)
+        guided = asked.guides and not distilled
+        text, negative_text = self.pipeline.encode_prompt(asked.prompt, self.device, 1, guided, asked.negative_prompt)
         negative = {"encoder_hidden_states": negative_text} if guided else None
         return {"encoder_hidden_states": text, **distilled}, negative
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: a multimodal transformer that predicts a flow, told of the prompt by CLIP twice and T5.
+"""Stable Diffusion 3 and 3.5: a multimodal transformer that predicts a flow. Two CLIPs and T5 encode the prompt.
 
 The oracle is ``StableDiffusion3InpaintPipeline`` of diffusers, except that it forgets the VAE's shift when it decodes.
 """
@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from diffusers import StableDiffusion3InpaintPipeline
 
-from jobs.schema import InpaintParameters
-from worker.families.base import Canvas
+from jobs.schema import TextRequest
+from worker.denoise.state import Conditioning
 from worker.families.flow import resolution_shift
 from worker.families.latent_diffusion import LatentDiffusion, Prompts
-from worker.state import Conditioning
 
 T5_TOKENS = 256
 """Tokens of a prompt that T5 reads, as by default in diffusers' pipeline."""
@@ -24,24 +23,24 @@ class StableDiffusion3(LatentDiffusion):
     Conditioning: ``encoder_hidden_states`` (1, tokens, width), ``pooled_projections`` (1, width).
     """
 
+    family = "sd3"
     pipeline_class = StableDiffusion3InpaintPipeline
     network_part = "transformer"
-    flow = True
 
-    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
-        guided = parameters.guidance_scale > 1 and parameters.prompt != parameters.negative_prompt
+    def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
+        guided = asked.guides
         text, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            parameters.prompt,
+            asked.prompt,
             None,
             None,
             device=self.device,
             do_classifier_free_guidance=guided,
-            negative_prompt=parameters.negative_prompt,
+            negative_prompt=asked.negative_prompt,
             max_sequence_length=T5_TOKENS,
         )
-        told = {"encoder_hidden_states": text, "pooled_projections": pooled}
-        told_not = {"encoder_hidden_states": negative, "pooled_projections": negative_pooled}
-        return told, told_not if guided else None
+        cond = {"encoder_hidden_states": text, "pooled_projections": pooled}
+        uncond = {"encoder_hidden_states": negative, "pooled_projections": negative_pooled}
+        return cond, uncond if guided else None
 
     def text_readers(self) -> list[tuple[Any, int]]:
         t5 = [] if self.pipeline.text_encoder_3 is None else [(self.pipeline.tokenizer_3, T5_TOKENS)]

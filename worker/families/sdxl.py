@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: a U-Net that is also told the pooled text and the picture's size.
+"""Stable Diffusion XL: a U-Net that also takes the pooled text and the picture's size.
 
 The oracle is ``StableDiffusionXLInpaintPipeline`` of diffusers. Its own default strength is 0.9999: one step
 less than 1, but from the image under almost full noise instead of from noise alone, at which the published 9-channel
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionXLInpaintPipeline
 
-from jobs.schema import InpaintParameters
-from worker.families.base import Canvas
+from jobs.schema import TextRequest
+from worker.denoise.state import Conditioning
+from worker.denoise.transfer import to_device
 from worker.families.latent_diffusion import Prompts
 from worker.families.unet import UNetDiffusion, embedded_guidance
-from worker.state import Conditioning
 
 AESTHETIC_SCORES = (6.0, 2.5)
-"""For prompt and negative prompt; only the refiner is told them."""
+"""For prompt and negative prompt; only the refiner takes them."""
 
 
 class StableDiffusionXL(UNetDiffusion):
@@ -27,6 +27,7 @@ class StableDiffusionXL(UNetDiffusion):
     original height and width, top and left of the crop, target height and width (Podell et al. 2023, section 2.2).
     """
 
+    family = "sdxl"
     pipeline_class = StableDiffusionXLInpaintPipeline
 
     def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
@@ -35,25 +36,21 @@ class StableDiffusionXL(UNetDiffusion):
             self.vae.float()  # it overflows in half precision
 
     def fault(self) -> str | None:
-        told_sizes = self.network.config.addition_embed_type == "text_time"
-        return None if told_sizes else 'the U-Net takes no sizes, so it is no SDXL one; try family = "sd"'
+        takes_sizes = self.network.config.addition_embed_type == "text_time"
+        return None if takes_sizes else 'the U-Net takes no sizes, so it is no SDXL one; try family = "sd"'
 
-    def encode_prompts(self, parameters: InpaintParameters, canvas: Canvas) -> Prompts:
-        negative_prompt = parameters.negative_prompt or None  # none at all is zeros, not the encoding of ""
+    def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
+        negative_prompt = asked.negative_prompt or None  # none at all is zeros, not the encoding of ""
         zeros = negative_prompt is None and self.pipeline.config.force_zeros_for_empty_prompt
-        distilled = embedded_guidance(self.pipeline, parameters.guidance_scale)
-        guided = (
-            parameters.guidance_scale > 1
-            and not distilled
-            and (zeros or parameters.prompt != parameters.negative_prompt)
-        )
+        distilled = embedded_guidance(self.pipeline, asked.guidance_scale)
+        guided = not distilled and (asked.guides or (zeros and asked.guidance_scale > 1))
         text, negative_text, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt=parameters.prompt,
+            prompt=asked.prompt,
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=negative_prompt,
         )
-        ids, negative_ids = self._size_ids(canvas, pooled)
+        ids, negative_ids = self._size_ids(size, pooled)
         conditioning = {"encoder_hidden_states": text, "text_embeds": pooled, "time_ids": ids, **distilled}
         if not guided:
             return conditioning, None
@@ -63,13 +60,12 @@ class StableDiffusionXL(UNetDiffusion):
             "time_ids": negative_ids,
         }
 
-    def _size_ids(self, canvas: Canvas, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _size_ids(self, size: tuple[int, int], pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The canvas is the whole picture to the network: original and target size alike, nothing cut off."""
-        size = canvas.mask.shape
         ids = self.pipeline._get_add_time_ids(
             size, (0, 0), size, *AESTHETIC_SCORES, size, (0, 0), size, pooled.dtype, pooled.shape[-1]
         )
-        return ids[0].to(self.device), ids[1].to(self.device)
+        return to_device(ids[0], self.device), to_device(ids[1], self.device)
 
     def arguments(self, conditioning: Conditioning) -> dict[str, Any]:
         added = {name: conditioning[name] for name in ("text_embeds", "time_ids")}

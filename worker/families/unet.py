@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from worker.families.deep_features import DeepFeatures
+from worker.denoise.state import Conditioning
+from worker.families.deepcache import DeepCache
 from worker.families.denoising_network import DEEP
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.state import Conditioning
 
 
 class UNetDiffusion(LatentDiffusion):
@@ -18,11 +18,11 @@ class UNetDiffusion(LatentDiffusion):
 
     def __init__(self, name: str, pipeline: Any, encoding_budget_bytes: int = 0) -> None:
         super().__init__(name, pipeline, encoding_budget_bytes)
-        self.features = DeepFeatures(pipeline.unet)
+        self.features = DeepCache(pipeline.unet)
 
     @abstractmethod
     def arguments(self, conditioning: Conditioning) -> dict[str, Any]:
-        """What the U-Net is told beside latents and timesteps, under its names."""
+        """The U-Net's arguments beside latents and timesteps, by their names."""
 
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         output = self.network(inputs, timesteps, **self.arguments(conditioning), return_dict=False)
@@ -36,12 +36,12 @@ class UNetDiffusion(LatentDiffusion):
     def forward_shallow(
         self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
     ) -> torch.Tensor:
-        told = {name: value for name, value in conditioning.items() if name != DEEP}
-        return self.features.shallow(conditioning[DEEP], inputs, timesteps, **self.arguments(told))
+        cond = {name: value for name, value in conditioning.items() if name != DEEP}
+        return self.features.shallow(conditioning[DEEP], inputs, timesteps, **self.arguments(cond))
 
 
 def embedded_guidance(pipeline: Any, scale: float) -> Conditioning:
-    """What a U-Net distilled by latent consistency (Luo et al. 2023) is told of the scale; empty for all others."""
+    """What a U-Net distilled by latent consistency (Luo et al. 2023) takes of the scale; empty for all others."""
     width = pipeline.unet.config.time_cond_proj_dim
     if width is None:
         return {}

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.schema import InpaintParameters
-from worker import masks
-from worker.families.base import Canvas
+from worker.denoise.state import Conditioning
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.state import Conditioning
+from worker.pixels import masks
+from worker.pixels.canvas import Canvas
 from worker.training.corpus import Corpus, draw_batch
-from worker.training.example import HOLE_WEIGHT, KNOWN_WEIGHT, compose
 from worker.training.holes import draw_mask, draw_wide_mask
+from worker.training.loss import HOLE_WEIGHT, KNOWN_WEIGHT
 from worker.training.seeds import numpy_rng, torch_rng
-from worker.training.targets import law_of
+from worker.training.targets import compose, law_of
 
 CAPTIONS_KEPT = 256
 
@@ -79,7 +79,7 @@ class Composer:
         family: the model; it encodes pictures, prompts and masks as for a request.
         corpus: where crops come from, and as titles their captions.
         parameters: what else a family wants to know of a request.
-        choices: of the recipe, with its `size_px` settled.
+        choices: of the recipe, with its `size_px` resolved.
 
     Raises ValueError for a `composed_share` of a network made for inpainting, which is not trained so.
     """
@@ -95,7 +95,7 @@ class Composer:
                 f"--composed-share {choices.composed_share}: for ordinary networks only; that of {parameters.model!r} "
                 "was made for inpainting: it sees the clean surroundings beside the noised picture"
             )
-        self._told: dict[str, Conditioning] = {}
+        self._encoded_texts: dict[str, Conditioning] = {}
 
     @torch.no_grad()
     def draw(self, step: int, part: int = 0) -> Batch:
@@ -136,14 +136,14 @@ class Composer:
         return Canvas(pixels, mask)
 
     def _encoded(self, image: Tensor, canvas: Canvas, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Of one crop, by the very lines that serve a request: its latents, (1, C, h, w), counted from the fill where
-        the family counts so; the hole on their grid, (1, 1, h, w); what the network is shown beside, (1, C' - C, h, w).
+        """Of one crop, by the very lines that serve a request: its latents, (1, C, h, w), as its mode has
+        them; the hole on their grid, (1, 1, h, w); what the network is shown beside, (1, C' - C, h, w).
         """
         family = self.family
-        clean, ground = family.encode(image, generator), family.ground(canvas)
-        repaint = (masks.latent_mask(canvas.mask, family.latent_factor) > 0).to(clean)
-        beside = family.shown_beside(canvas, repaint, ground, generator)
-        clean = clean if ground is None else clean - ground
+        clean = family.encode(image, generator)
+        repaint = (masks.latent_mask(family.uploaded(canvas.mask), family.latent_factor) > 0).to(clean)
+        beside = family.mode.concat_channels(family, canvas, repaint, generator)
+        clean = family.mode.offsets(family, canvas, clean)
         return clean, repaint, clean[:, :0] if beside is None else beside
 
     def _composed(self, generator: torch.Generator) -> Tensor:
@@ -157,12 +157,10 @@ class Composer:
         return HOLE_WEIGHT * repaint + known * (1 - repaint)
 
     def _conditioning(self, text: str) -> Conditioning:
-        """What the network is told of a caption, encoded once."""
-        if text not in self._told:
-            if len(self._told) >= CAPTIONS_KEPT:
-                self._told.clear()
-            side = self.choices.size_px
-            blank = Canvas(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8))
-            asked = self.parameters.model_copy(update={"prompt": text})
-            self._told[text] = self.family.encode_prompts(asked, blank)[0]
-        return self._told[text]
+        """The conditioning of a caption, encoded once."""
+        if text not in self._encoded_texts:
+            if len(self._encoded_texts) >= CAPTIONS_KEPT:
+                self._encoded_texts.clear()
+            asked, side = self.parameters.model_copy(update={"prompt": text}).text, self.choices.size_px
+            self._encoded_texts[text] = self.family.encode_prompts(asked, (side, side))[0]
+        return self._encoded_texts[text]

@@ -1,23 +1,11 @@
-"""The simple loss and its targets."""
+"""The simple loss."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction"]
-
-
-def target(kind: Prediction, clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """What the network should output for `x_t = sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise`.
-
-    `epsilon` is the noise (Ho et al. 2020); `v` is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) clean` (Salimans and Ho
-    2022), which still asks for something at a signal-to-noise ratio of zero: there x_t is the noise and v is -clean.
-    """
-    if kind == "epsilon":
-        return noise
-    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+HOLE_WEIGHT, KNOWN_WEIGHT = 1.0, 0.1
+"""How much the loss counts in the hole, and in what is known."""
 
 
 def simple_loss(output: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -10,31 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """All that changes during a run. Every random number follows from seed and `step`, so this is enough to go on."""
 
     modules: Mapping[str, nn.Module]
-    averages: dict[str, dict[str, Tensor]]
+    means: Mapping[str, EMAModel]
     optimizer: torch.optim.Optimizer
     step: int = 0
 
     @classmethod
-    def start(cls, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
-        averages = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
-        return cls(modules, averages, optimizer)
+    def start(cls, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> TrainingState:
+        return cls(modules, {name: EMAModel(m.parameters(), foreach=True) for name, m in modules.items()}, optimizer)
+
+    @property
+    def averages(self) -> dict[str, dict[str, Tensor]]:
+        """Module -> parameter -> its average, as the checkpoint holds them."""
+        return {
+            name: dict(zip(_names(module), self.means[name].shadow_params, strict=True))
+            for name, module in self.modules.items()
+        }
 
     def average(self, decay: float) -> None:
-        """Moves the exponential average of the weights; early on it forgets faster, so that it follows at all."""
-        keep = min(decay, (1 + self.step) / (10 + self.step))
+        """Move the exponential average of the weights by diffusers' EMAModel.
+
+        It keeps `min(decay, (1 + step) / (10 + step))` of itself: early on it forgets faster.
+        """
         for name, module in self.modules.items():
-            for key, value in module.state_dict().items():
-                mean = self.averages[name][key]
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - keep)
+            mean = self.means[name]
+            mean.decay, mean.optimization_step = decay, self.step
+            mean.step(module.parameters())
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint beside its place and renames it, so that a crash leaves the old or the new one."""
@@ -52,9 +61,14 @@ class Progress:
         state: dict[str, Any] = torch.load(path, weights_only=True)
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
-        self.averages = state["averages"]
+            averages = state["averages"][name]
+            self.means[name].load_state_dict({"shadow_params": [averages[key] for key in _names(module)]})
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+
+
+def _names(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters()]
 
 
 def take_averages(path: Path, modules: Mapping[str, nn.Module]) -> None:
@@ -65,7 +79,10 @@ def take_averages(path: Path, modules: Mapping[str, nn.Module]) -> None:
 
 
 def learning_rate(step: int, total: int, peak: float, warm_up: int) -> float:
-    """Linear up to `peak`, then half a cosine down to zero at `total`."""
+    """Linear up to `peak`, then half a cosine down to zero at `total`.
+
+    diffusers' `get_cosine_schedule_with_warmup` begins at a rate of zero, so that the first step would teach nothing.
+    """
     if step < warm_up:
         return peak * (step + 1) / warm_up
     share = min((step - warm_up) / max(total - warm_up, 1), 1.0)
@@ -86,7 +103,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("factor", 1.0)
 
 
-def note_files_seen(folder: Path, files: Iterable[str]) -> None:
+def record_files_seen(folder: Path, files: Iterable[str]) -> None:
     """Adds to `files.json`, the list of every photo that a run in this folder could draw."""
     path = folder / "files.json"
     known = set(json.loads(path.read_text())) if path.exists() else set()

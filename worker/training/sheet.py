@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from jobs.schema import InpaintParameters
-from worker.families.base import Canvas, Pixels
 from worker.families.latent_diffusion import LatentDiffusion
+from worker.pixels.canvas import Canvas, Pixels
 from worker.training.composition import Composer
 from worker.training.corpus import draw_crop
 from worker.training.seeds import numpy_rng

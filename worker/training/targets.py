@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from diffusers.training_utils import compute_density_for_timestep_sampling
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
 from torch import Tensor
 
-from worker.training.loss import Prediction, target
+Prediction = Literal["epsilon", "v_prediction"]
 
 
 class Law(Protocol):
@@ -20,7 +21,7 @@ class Law(Protocol):
         ...
 
     def timestep(self, level: Tensor) -> Tensor:
-        """What the network is told of the noise level, as the noise scheduler would, (B,)."""
+        """The timestep that the network receives for a noise level, as the noise scheduler gives it, (B,)."""
         ...
 
     def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor: ...
@@ -40,10 +41,20 @@ class Law(Protocol):
 
 @dataclass(frozen=True)
 class DiffusionLaw:
-    """`sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, eq. 4)."""
+    """`sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, eq. 4), as diffusers computes it."""
 
-    alphas_bar: Tensor  # (T,)
-    kind: Prediction
+    scheduler: DDPMScheduler
+
+    @property
+    def alphas_bar(self) -> Tensor:
+        """The share of the picture's power that is left at each timestep, (T,)."""
+        table: Tensor = self.scheduler.alphas_cumprod
+        return table
+
+    @property
+    def kind(self) -> Prediction:
+        prediction: Prediction = self.scheduler.config.prediction_type
+        return prediction
 
     def draw(self, count: int, generator: torch.Generator, last_share: float) -> Tensor:
         last = len(self.alphas_bar) - 1
@@ -54,23 +65,26 @@ class DiffusionLaw:
         return level
 
     def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        kept = self._kept(level)
-        return kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        noised: Tensor = self.scheduler.add_noise(clean, noise, level)
+        return noised
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        return target(self.kind, clean, noise, self._kept(level))
+        """`epsilon` is the noise (Ho et al. 2020); `v` is `sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) clean` (Salimans
+        and Ho 2022), which has a signal even at a signal-to-noise ratio of zero: there v is `-clean`.
+        """
+        if self.kind == "epsilon":
+            return noise
+        velocity: Tensor = self.scheduler.get_velocity(clean, noise, level)
+        return velocity
 
     def snr(self, level: Tensor) -> Tensor:
-        kept = self.alphas_bar[level]
-        return kept / (1 - kept)
+        ratio: Tensor = compute_snr(self.scheduler, level)
+        return ratio
 
     def min_snr(self, level: Tensor, gamma: float) -> Tensor:
         """Hang et al. 2023: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v. Pure noise weighs nothing for v."""
         snr = self.snr(level).clamp(min=1e-8)
         return snr.clamp(max=gamma) / (snr + 1 if self.kind == "v_prediction" else snr)
-
-    def _kept(self, level: Tensor) -> Tensor:
-        return self.alphas_bar[level].view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -90,32 +104,48 @@ class FlowLaw:
         return torch.where(torch.rand(count, generator=generator) < last_share, 0, level)
 
     def timestep(self, level: Tensor) -> Tensor:
-        return self.timesteps[level]
+        return self.timesteps.to(level.device)[level]
 
     def noised(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        sigma = self.sigmas[level].view(-1, 1, 1, 1)
+        sigma = self._sigma(level).view(-1, 1, 1, 1)
         return (1 - sigma) * clean + sigma * noise
 
     def target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         return noise - clean
 
     def snr(self, level: Tensor) -> Tensor:
-        sigma = self.sigmas[level].double()
+        sigma = self._sigma(level).double()
         return ((1 - sigma) / sigma).square().float()
 
     def min_snr(self, level: Tensor, gamma: float) -> Tensor:
         """The velocity's error is the picture's divided by sigma, so the weight is min(SNR, gamma) sigma^2."""
-        return self.snr(level).clamp(max=gamma) * self.sigmas[level].square()
+        return self.snr(level).clamp(max=gamma) * self._sigma(level).square()
+
+    def _sigma(self, level: Tensor) -> Tensor:
+        return self.sigmas.to(level.device)[level]
+
+
+def compose(noised: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
+    """`noised` where the mask is 1 (repaint), `clean` where it is 0."""
+    return mask * noised + (1 - mask) * clean
 
 
 def law_of(scheduler: Any) -> Law:
-    """The law that a model's own noise scheduler was loaded with.
+    """Return the law that a model's own noise scheduler was loaded with.
 
     Raises ValueError for a model that predicts neither noise, v nor a flow's velocity.
     """
     if hasattr(scheduler, "scale_noise"):
         return FlowLaw(scheduler.sigmas.cpu()[: scheduler.config.num_train_timesteps], scheduler.timesteps.cpu())
+    return diffusion_law(scheduler)
+
+
+def diffusion_law(scheduler: Any) -> DiffusionLaw:
+    """Return the law of a diffusion's scheduler, as a DDPMScheduler of the same noise levels.
+
+    Raises ValueError for a model that predicts neither noise nor v.
+    """
     kind = scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"a model that predicts {kind!r} cannot be trained; epsilon, v_prediction and flows can")
-    return DiffusionLaw(scheduler.alphas_cumprod.cpu().float(), kind)
+    return DiffusionLaw(DDPMScheduler.from_config(scheduler.config))

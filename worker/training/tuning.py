@@ -19,7 +19,7 @@ from tqdm import tqdm
 from worker.training.composition import COUNT, FROM_ZERO, POSITIVE, SHARE, Batch, Choices, Composer, Range, choice
 from worker.training.lora import Layers
 from worker.training.loss import simple_loss
-from worker.training.run import Progress, learning_rate, note_files_seen, set_learning_rate
+from worker.training.run import TrainingState, learning_rate, record_files_seen, set_learning_rate
 from worker.training.sheet import loss_curve, sample_sheet
 
 LAYERS: Range = (lambda value: value in get_args(Layers), "attention or all")
@@ -72,13 +72,13 @@ class Tuning:
     ) -> None:
         self.composer, self.trained, self.recipe, self.folder, self.keep = composer, trained, recipe, folder, keep
         optimizer = torch.optim.AdamW(trained, lr=recipe.peak_rate, weight_decay=1e-2, fused=True)
-        self.progress = Progress.start({"trained": nn.ParameterList(trained)}, optimizer)
+        self.progress = TrainingState.start({"trained": nn.ParameterList(trained)}, optimizer)
         self.losses: list[float] = []
         _same_recipe(recipe, folder / "recipe.json")
         if self._checkpoint.exists():
             self.progress.restore(self._checkpoint)
             self.losses = _read_losses(folder / "losses.csv")[: self.progress.step]
-        note_files_seen(folder, composer.corpus.files)
+        record_files_seen(folder, composer.corpus.files)
 
     def run(self, stop_at: int | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Trains to the recipe's last step, to `stop_at`, or until `stopped`; what was done is saved then."""
@@ -147,16 +147,15 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def averaged(trained: list[nn.Parameter], progress: Progress) -> Iterator[None]:
+def averaged(trained: list[nn.Parameter], progress: TrainingState) -> Iterator[None]:
     """The running average in place of the weights."""
-    weights = [parameter.data for parameter in trained]
+    mean = progress.means["trained"]
+    mean.store(trained)
+    mean.copy_to(trained)
     try:
-        for index, parameter in enumerate(trained):
-            parameter.data = progress.averages["trained"][str(index)]
         yield
     finally:
-        for parameter, data in zip(trained, weights, strict=True):
-            parameter.data = data
+        mean.restore(trained)
 
 
 def _same_recipe(recipe: TuneRecipe, path: Path) -> None:

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from jobs.catalog import ModelEntry, load_catalog
 from jobs.errors import InfillError
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintRequest
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.loading import Loader
+from worker.models.loading import Loader
 from worker.settings import WorkerSettings
 from worker.training.composition import Composer
 from worker.training.lora import add_lora, save_lora
@@ -64,7 +64,8 @@ def train(model: str, images: Path, out: Path, recipe: TuneRecipe) -> int:
     family, entry = load_for_training(model, whole=not isinstance(recipe, LoraRecipe))
     recipe = dataclasses.replace(recipe, size_px=recipe.size_px or entry.size_px)
     trained, keep, result = _learner(family, recipe, out)
-    composer = Composer(family, load_folder(images, recipe.size_px), request_of(model, entry), recipe)
+    request = entry.resolve(model, InpaintRequest(seed=0))
+    composer = Composer(family, load_folder(images, recipe.size_px), request, recipe)
     tuning = Tuning(composer, trained, recipe, out, keep)
     stopped = _stop_signal()
     tuning.run(stopped=stopped)
@@ -88,19 +89,6 @@ def load_for_training(model: str, whole: bool) -> tuple[LatentDiffusion, ModelEn
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False)
     return family, entry
-
-
-def request_of(model: str, entry: ModelEntry) -> InpaintParameters:
-    """A request with the model's defaults."""
-    return InpaintParameters(
-        model=model,
-        seed=0,
-        num_inference_steps=entry.num_inference_steps,
-        guidance_scale=entry.guidance_scale,
-        strength=entry.strength,
-        scheduler=entry.scheduler,
-        masked_content=entry.masked_content,
-    )
 
 
 def _learner(

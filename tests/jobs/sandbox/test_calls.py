@@ -5,7 +5,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,9 +16,12 @@ from jobs.sandbox.process import KEPT_BYTES
 from tests.jobs.sandbox.children import LIMITS, MIB, RUN, WAIT_S, is_gone, linux, open_descriptors, run
 from tests.jobs.sandbox.functions import SECRET
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 
 def test_buffers_and_values_arrive_as_they_were_sent(sandbox: Sandbox) -> None:
-    sent = [b"bytes", bytearray(3 * MIB), b"", memoryview(array.array("d", [1.5, 2.5])), os.urandom(MIB)]
+    sent: list[Buffer] = [b"bytes", bytearray(3 * MIB), b"", memoryview(array.array("d", [1.5, 2.5])), os.urandom(MIB)]
     value = {"text": "\u00e4\n\U0001f600", "list": [1, 2.5, None, True]}
     answer = sandbox.call(sent, ["echo", value], WAIT_S)
     assert answer.value == value
@@ -114,7 +117,7 @@ def test_every_error_of_the_tree_can_be_raised_again(sandbox: Sandbox) -> None:
     def tree(root: type[InfillError]) -> list[type[InfillError]]:
         return [root, *(error for child in root.__subclasses__() for error in tree(child))]
 
-    for error in tree(InfillError):
+    for error in (error for error in tree(InfillError) if error.__module__ == InfillError.__module__):
         with pytest.raises(InfillError, match=r"^A sentence\.$") as caught:
             run(sandbox, "raise_error", error.__name__)
         assert caught.value.code == error.code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor
 
 from tests.worker import tiny
-from tests.worker.training.conftest import picture, tiny_composer
-from worker.families.base import Canvas
+from tests.worker.training.drawn import picture, tiny_composer
+from worker.denoise.modes import FillMode
 from worker.families.flux import Flux
 from worker.families.latent_diffusion import LatentDiffusion
-from worker.masks import latent_mask
+from worker.pixels.canvas import Canvas
+from worker.pixels.masks import latent_mask
 from worker.training.composition import Batch, Choices, Composer
 from worker.training.corpus import draw_batch
-from worker.training.example import HOLE_WEIGHT, KNOWN_WEIGHT
 from worker.training.holes import MOST_COVERAGE
+from worker.training.loss import HOLE_WEIGHT, KNOWN_WEIGHT
 from worker.training.seeds import numpy_rng
 from worker.training.targets import DiffusionLaw, FlowLaw
 
@@ -28,7 +30,7 @@ ORDINARY = [family for family, mode in FAMILIES if mode == "recompose"]
 CHOICES = Choices(batch=2, size_px=tiny.SIZE)
 
 
-def _composer(family: str, mode: str, **choices: float) -> Composer:
+def _composer(family: str, mode: str, **choices: Any) -> Composer:
     return tiny_composer(tiny.model(family, mode), dataclasses.replace(CHOICES, **choices))
 
 
@@ -42,7 +44,7 @@ def _encoded(composer: Composer, image: Tensor, canvas: Canvas) -> tuple[Tensor,
     """With the random numbers of a request of seed 0."""
     model, generator = composer.family, torch.Generator().manual_seed(0)
     if model.encodes_image_at_full_strength:
-        model._draw(canvas, generator)
+        model.draw(canvas, generator)
     with torch.no_grad():
         return composer._encoded(image[None], canvas, generator)
 
@@ -85,12 +87,11 @@ def test_latents_of_a_network_that_paints_on_the_fill_count_from_those_of_the_fi
     composer = _composer("sd", "concat")
     image, canvas = _crop(composer)
     plain, *_ = _encoded(composer, image, canvas)
-    composer.family.paints_on_fill = True
+    composer.family.mode = FillMode()
     on_fill, _, beside = _encoded(composer, image, canvas)
-    ground = composer.family.ground(canvas)
-    assert ground is not None
-    assert torch.equal(on_fill, plain - ground)
-    assert torch.equal(beside[:, 1:], ground)
+    base_latents = composer.family.likeliest("filled", canvas)
+    assert torch.equal(on_fill, plain - base_latents)
+    assert torch.equal(beside[:, 1:], base_latents)
 
 
 @pytest.mark.parametrize("family", CONCAT)
@@ -119,7 +120,7 @@ def test_of_a_composed_example_the_hole_is_noised_and_the_rest_clean_and_only_th
     composed = _composer(family, "recompose", batch=4, last_share=0.0, composed_share=1.0).draw(0)
     noised, hole = plain.draw(0), composed.cell_weight > 0
     assert set(composed.cell_weight.unique().tolist()) == {0, 1}
-    masks = [latent_mask(canvas.mask, plain.family.latent_factor) > 0 for canvas in _canvases(plain, 0)]
+    masks = [latent_mask(torch.tensor(canvas.mask), plain.family.latent_factor) > 0 for canvas in _canvases(plain, 0)]
     assert torch.equal(hole, torch.cat(masks))
     assert torch.equal(torch.where(hole, composed.inputs, 0), torch.where(hole, noised.inputs, 0))
     clean = _clean(plain, noised)
@@ -216,7 +217,7 @@ def test_the_same_seed_step_and_part_give_the_same_batch_and_any_other_another()
     batch, again = (_composer("sd", "concat").draw(2, 1) for _ in range(2))
     for part in ("inputs", "timestep", "target", "cell_weight", "row_weight"):
         assert torch.equal(getattr(batch, part), getattr(again, part)), part
-    for seed, step, part in ((1, 2, 1), (0, 3, 1), (0, 2, 0)):
-        other = _composer("sd", "concat", seed=seed).draw(step, part)
+    for seed, step, number in ((1, 2, 1), (0, 3, 1), (0, 2, 0)):
+        other = _composer("sd", "concat", seed=seed).draw(step, number)
         assert not torch.equal(batch.inputs, other.inputs)
         assert not torch.equal(batch.target, other.target)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.worker.training.conftest import picture
+from tests.worker.training.drawn import picture
 from worker.training.corpus import Corpus, Photo, draw_batch, draw_crop
 from worker.training.seeds import numpy_rng, torch_rng
 

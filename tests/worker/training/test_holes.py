@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_the_same_seed_draws_the_same_masks() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_paints_something_at_every_size(shape) -> None:
+def test_every_shape_paints_something_at_every_size(shape: Callable[[np.ndarray, np.random.Generator], None]) -> None:
     for size_px in (32, 128, 256):
         for seed in range(20):
             mask = np.zeros((size_px, size_px), np.uint8)

@@ -12,10 +12,10 @@ from jobs.loras import LoraFolder
 from jobs.schema import LoraChoice
 from tests.worker import tiny
 from tests.worker.loras import describe
-from tests.worker.test_parity import asked, canvas, difference, no_clock, parameters
-from worker.adapters import Adapters
-from worker.engine import Engine
-from worker.peft_layers import widths_of
+from tests.worker.runs import asked, canvas, difference, no_clock, parameters
+from worker.engine.engine import Engine
+from worker.models.adapters import Adapters
+from worker.models.peft_layers import widths_of
 from worker.training.lora import add_lora, lora_modules, save_lora
 
 RANK = 3
@@ -84,7 +84,8 @@ def test_after_one_step_b_is_not_zero_and_a_has_its_first_gradient(network: Any)
         assert torch.equal(down, before)
     assert not torch.equal(output(network), output(unet()))
     backward(network)
-    assert all(halves(layer)[0].grad.any() for layer in lora_modules(network).values())  # type: ignore[union-attr]
+    gradients = [halves(layer)[0].grad for layer in lora_modules(network).values()]
+    assert all(gradient is not None and gradient.any() for gradient in gradients)
 
 
 def test_r_times_d_plus_k_parameters_are_trained_in_place_of_d_times_k(network: Any) -> None:
@@ -146,7 +147,7 @@ def test_what_the_training_saves_acts_the_same_here_and_in_diffusers(tmp_path: P
     assert torch.equal(model.network.conv_in.weight, fresh.conv_in.weight)
     engine = Engine({"tiny": model}, 8, Adapters(LoraFolder(str(tmp_path)), 2**30))
     adapters = engine.adapters.choose([LoraChoice(name="texture", scale=1.0)])
-    engine.wear(model, adapters)
+    engine.set_adapters(model, adapters)
     (state,) = model.prepare(pixels, wanted, no_clock, adapters)
     engine.join([state])
     while engine.live:

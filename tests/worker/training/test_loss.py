@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 
-from worker.training.loss import simple_loss, target
-from worker.training.parts import make_scheduler
+from recipe.parts import make_scheduler
+from worker.training.loss import simple_loss
+from worker.training.targets import diffusion_law
 
 
 def _pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -13,18 +15,19 @@ def _pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(4, 2, 3, 3, generator=generator), torch.randn(4, 2, 3, 3, generator=generator)
 
 
-def test_the_v_target_equals_the_schedulers_velocity() -> None:
+def test_the_v_target_equals_the_schedulers_velocity_and_its_formula() -> None:
     clean, noise = _pair()
     scheduler, timestep = make_scheduler(), torch.tensor([0, 200, 700, 999])
     alpha_bar = scheduler.alphas_cumprod[timestep].view(-1, 1, 1, 1)
-    wanted = scheduler.get_velocity(clean, noise, timestep)
-    torch.testing.assert_close(target("v_prediction", clean, noise, alpha_bar), wanted)
+    target = diffusion_law(scheduler).target(clean, noise, timestep)
+    torch.testing.assert_close(target, scheduler.get_velocity(clean, noise, timestep))
+    torch.testing.assert_close(target, alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean)
 
 
 def test_at_the_last_timestep_v_asks_for_the_picture_itself() -> None:
     clean, noise = _pair()
-    alpha_bar = make_scheduler().alphas_cumprod[-1]
-    torch.testing.assert_close(target("v_prediction", clean, noise, alpha_bar), -clean, atol=1e-5, rtol=0)
+    target = diffusion_law(make_scheduler()).target(clean, noise, torch.full((4,), 999))
+    torch.testing.assert_close(target, -clean, atol=1e-5, rtol=0)
 
 
 def test_the_noise_law_keeps_most_of_the_signal_until_pure_noise() -> None:
@@ -37,7 +40,7 @@ def test_the_noise_law_keeps_most_of_the_signal_until_pure_noise() -> None:
 
 def test_the_epsilon_target_is_the_noise() -> None:
     clean, noise = _pair()
-    assert target("epsilon", clean, noise, torch.tensor(0.5)) is noise
+    assert diffusion_law(DDPMScheduler()).target(clean, noise, torch.full((4,), 500)) is noise
 
 
 def test_without_weights_the_loss_is_the_mean_squared_error() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.worker.training.conftest import picture
+from tests.worker.training.drawn import picture
 from worker.training.photo_folder import load_folder
 
 ORIENTATION = 0x0112

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.through_worker import worker_fill
-from worker.fill import fill
+from bench.worker_fill import worker_fill
+from worker.pixels.fill.texture import fill
 
-DEMO = Path(__file__).parents[3] / "demo"
+DEMO = Path(__file__).parents[3] / "launch/sample"
 
 
 def test_on_the_demo_photo_the_network_changes_the_fill_by_one_grey_level_in_the_mean() -> None:

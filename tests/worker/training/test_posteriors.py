@@ -12,8 +12,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from worker.training.loss import Prediction, simple_loss
-from worker.training.targets import Law, law_of
+from worker.training.loss import simple_loss
+from worker.training.targets import Law, Prediction, law_of
 
 BETA = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 ALPHA = 1 - BETA

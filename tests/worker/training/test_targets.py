@@ -26,6 +26,10 @@ def test_diffusion_noises_and_asks_as_the_scheduler_does(name: str, scheduler: D
     torch.testing.assert_close(law.noised(clean, noise, LEVEL), scheduler.add_noise(clean, noise, LEVEL))
     wanted = noise if name == "eps" else scheduler.get_velocity(clean, noise, LEVEL)
     torch.testing.assert_close(law.target(clean, noise, LEVEL), wanted)
+    kept = scheduler.alphas_cumprod[LEVEL]
+    by_hand = kept.sqrt().view(-1, 1, 1, 1) * clean + (1 - kept).sqrt().view(-1, 1, 1, 1) * noise
+    torch.testing.assert_close(law.noised(clean, noise, LEVEL), by_hand)
+    torch.testing.assert_close(law.snr(LEVEL), kept / (1 - kept))
     assert torch.equal(law.timestep(LEVEL), LEVEL)
 
 
@@ -82,3 +86,16 @@ def test_any_scheduler_of_a_diffusion_model_gives_the_same_law() -> None:
 def test_a_model_that_predicts_the_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="'sample'"):
         law_of(DDIMScheduler(prediction_type="sample"))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_levels_may_be_on_another_device_than_the_table(name: str) -> None:
+    law, level = LAWS[name], LEVEL.to("meta")
+    clean = torch.zeros(4, 2, 3, 3, device="meta")
+    made = (
+        law.noised(clean, clean, level),
+        law.target(clean, clean, level),
+        law.timestep(level),
+        law.min_snr(level, 5),
+    )
+    assert {tensor.device.type for tensor in made} == {"meta"}

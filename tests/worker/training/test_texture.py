@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worker.families.base import Canvas, Pixels
+from jobs.schema import InpaintRequest
+from worker.pixels.canvas import Canvas, Pixels
 from worker.training.composition import Composer
 from worker.training.corpus import Corpus, Photo
 from worker.training.lora import add_lora
 from worker.training.sheet import paint
 from worker.training.tuning import LoraRecipe, Tuning
-from worker.training.tuning_commands import load_for_training, request_of
+from worker.training.tuning_commands import load_for_training
 
 SIDE_PX, STRIPE_PX = (
     64,
@@ -61,7 +62,7 @@ def test_an_adapter_for_the_pocket_model_learns_a_texture_and_paints_it_into_pho
     family, entry = load_for_training("pocket", whole=False)
     trained = add_lora(family.network, RECIPE.rank, RECIPE.seed, "all")
     photos = [Photo(f"{seed}.png", "", striped(seed)) for seed in range(24)]
-    asked = request_of("pocket", entry).model_copy(update={"num_inference_steps": 8})
+    asked = entry.resolve("pocket", InpaintRequest(seed=0)).model_copy(update={"num_inference_steps": 8})
     composer = Composer(family, Corpus.of(photos), asked, RECIPE)
     plain = distance(composer, range(100, 106))
     Tuning(composer, trained, RECIPE, tmp_path, keep=lambda: None).run()

@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from tests.worker import tiny
-from tests.worker.training.conftest import tiny_composer
+from tests.worker.training.drawn import tiny_composer
 from worker.families.latent_diffusion import LatentDiffusion
 from worker.training.composition import Batch
 from worker.training.lora import add_lora, save_lora
@@ -100,7 +101,7 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path: Path) -> None
     assert tuning._step() == pytest.approx(sum(losses) / 2, rel=1e-5)
 
 
-def _loss(tuning: Tuning, batch: Batch, **changed: torch.Tensor) -> float:
+def _loss(tuning: Tuning, batch: Batch, **changed: Any) -> float:
     with torch.no_grad():
         return float(tuning._loss(dataclasses.replace(batch, **changed)))
 
@@ -192,6 +193,6 @@ def test_a_frozen_network_in_half_precision_learns_through_an_adapter_in_full(fa
         ({"size_px": 100}, "--size-px 100: a multiple of 64"),
     ],
 )
-def test_an_option_out_of_its_range_is_refused_with_the_range(wrong: dict[str, float], told: str) -> None:
+def test_an_option_out_of_its_range_is_refused_with_the_range(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
         dataclasses.replace(RECIPE, **wrong)

@@ -14,10 +14,10 @@ from PIL import Image
 
 from jobs.catalog import load_catalog
 from tests.worker import tiny
-from tests.worker.training.conftest import picture
-from worker.loading import Loader
+from tests.worker.training.drawn import picture
+from worker.models.loading import Loader
 from worker.settings import WorkerSettings
-from worker.training.__main__ import _parser
+from worker.training.__main__ import make_parser
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_model_that_the_catalog_lacks_is_named_with_those_it_has(
     catalog: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("INFILL_CATALOG", str(catalog))
-    arguments = _parser().parse_args(["lora", "--model", "huge", "--images", "photos", "--out", "mine"])
+    arguments = make_parser().parse_args(["lora", "--model", "huge", "--images", "photos", "--out", "mine"])
     assert arguments.command(arguments) == 1
     assert capsys.readouterr().err == "infill train: There is no model 'huge'. Known models: tiny.\n"
 
@@ -90,7 +90,7 @@ def test_a_composed_share_is_refused_for_a_model_made_for_inpainting(
     monkeypatch.setenv("INFILL_CATALOG", str(catalog))
     monkeypatch.chdir(catalog.parent)
     wanted = ["lora", "--model", "tiny", "--images", "photos", "--out", "mine", "--composed-share", "0.5"]
-    arguments = _parser().parse_args(wanted)
+    arguments = make_parser().parse_args(wanted)
     assert arguments.command(arguments) == 1
     assert capsys.readouterr().err.startswith(
         "infill train: --composed-share 0.5: for ordinary networks only; that of "

@@ -1,0 +1,233 @@
+"""One job's story: opened (decoded, cropped), prepared, stepped, finished (decoded), closed (pasted, encoded).
+
+``open`` and ``close`` run on the codec threads, ``prepare`` and ``finish`` on the engine's thread, one after another.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from jobs import mask_values
+from jobs.approximations import approximations_of
+from jobs.catalog import ModelEntry
+from jobs.errors import Undecodable
+from jobs.outputs import MEDIA_TYPES
+from jobs.regions import SURROUNDINGS_PX, plan_region
+from jobs.schema import (
+    Approximation,
+    ImageInfo,
+    InpaintParameters,
+    InputName,
+    JobReport,
+    MaskReport,
+    RegionReport,
+    Timings,
+)
+from worker.denoise.device import raise_if_lost, released
+from worker.denoise.state import AdapterSet, DenoiseState
+from worker.engine.device_room import in_halves, tiled_at_need
+from worker.engine.previews import Previews
+from worker.engine.stopwatch import Stopwatch
+from worker.families.base import Family
+from worker.pixels import masks, regions, xmp
+from worker.pixels.canvas import Canvas, Pixels, shown
+from worker.pixels.decoding import Decode, decode_here
+from worker.pixels.encoding import writer_of
+from worker.pixels.extension import extended
+
+Done = TypeVar("Done")
+
+
+@dataclass(eq=False)
+class Task:
+    """A job in this worker. ``outcome`` is set when it has ended here: a report to be stored, or the reason why not."""
+
+    job_id: str
+    parameters: InpaintParameters
+    entry: ModelEntry
+    stopwatch: Stopwatch
+    marks: bool = True  # whether results are marked as changed by a model
+    deadline_s: float = math.inf  # of its own time
+    published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
+    area_px: int = 0  # of the canvas; 0 until it has been opened
+    states: list[DenoiseState] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
+    found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
+    previews: Previews = field(default_factory=Previews)
+    outcome: JobReport | Exception | None = None
+
+    # ---- codec threads
+
+    def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> Canvas:
+        """Decode the upload, compute the effective mask, cut out the region."""
+        self.stopwatch.enter("decode")
+        present = {name: data for name, data in inputs.items() if data is not None}
+        if present.keys() != inputs.keys():
+            raise Undecodable("The job's uploads have expired.")
+        decoded, uploaded = decode(present, self.parameters.output_color, self.parameters.metadata)
+        self.picture = extended(decoded, self.parameters.extend, uploaded)
+        self.found += self.picture.approximate
+        self.stopwatch.enter("crop")
+        self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
+        canvas = self._cut()
+        self.stopwatch.enter("wait")
+        return canvas
+
+    def _cut(self) -> Canvas:
+        """The region, widened until it holds something that is known, and its canvas."""
+        parameters, entry = self.parameters, self.entry
+        box = masks.bounding_box(self.mask)
+        if box is None:
+            raise Undecodable("The mask is empty.")
+        sides = (entry.size_px, entry.max_size_px)
+        self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
+        self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        known = regions.known(self.mask, self.picture.alpha)
+        while not regions.holds(known, self.region.box) and self.region.size != self.picture.size:
+            padding_px = 2 * padding_px + SURROUNDINGS_PX
+            self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        self.area_px = self.region.canvas[0] * self.region.canvas[1]
+        image, hidden = shown(self.picture, self.mask, self.region)
+        canvas = Canvas(image, hidden, parameters.masked_content == "fill", continued=parameters.extend is not None)
+        _ = canvas.start, canvas.digests  # made here, on a codec thread
+        return canvas
+
+    def close(self, canvases: Pixels) -> JobReport:
+        """Paste every canvas over the untouched original and write the files."""
+        self.stopwatch.enter("paste")
+        original = self.picture.pixels
+        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
+        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
+        report = self._mask_report(original, results)
+        self.stopwatch.enter("png")
+        writers = [
+            writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks) for result in results
+        ]
+        timings = self.stopwatch.timings(self.steps)
+        self.images = [
+            writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
+            for index, writer in enumerate(writers)
+        ]
+        (w, h), kind = self.picture.size, MEDIA_TYPES[self.parameters.output_format]
+        self.stopwatch.enter("wait")
+        return JobReport(
+            seeds=self.parameters.seeds,
+            mask=report,
+            images=[ImageInfo(width=w, height=h, content_type=kind, size_bytes=len(file)) for file in self.images],
+            timings=timings,
+            approximate=self.given_up,
+            region=self._region_report,
+            picture=self.picture.reported(writers[0].states_colours),
+        )
+
+    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
+        return MaskReport(
+            mode=self.parameters.mask_mode,
+            coverage=mask_values.coverage(self.mask),
+            bbox=self.bbox,
+            soft=masks.is_soft(self.mask),
+            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
+        )
+
+    @property
+    def _region_report(self) -> RegionReport:
+        return RegionReport(box=self.region.box, run_px=self.region.run_px, scale=round(self.region.scale, 6))
+
+    @property
+    def given_up(self) -> list[Approximation]:
+        """All that the result lacks of the model's best."""
+        asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.region)
+        return list(dict.fromkeys([*asked, *self.found]))
+
+    @property
+    def _xmp(self) -> bytes:
+        """Empty where there is nothing to say."""
+        said = self.marks or self.picture.xmp
+        return xmp.packet(self.picture.xmp, self.model if self.marks else None) if said else b""
+
+    def _metadata(self, index: int, mask: MaskReport, timings: dict[str, float]) -> str:
+        """The file's own metadata; the timings end with a PNG's encoding, and before that of other formats."""
+        seed = self.parameters.seeds[index]
+        effective = mask.model_dump(exclude={"scale", "snapped"})  # of the upload: the API alone knows them
+        described = {"model": self.parameters.model, "seed": seed, "mask": effective}
+        described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
+        given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        return json.dumps({**described, **given_up, "timings": timings})
+
+    # ---- engine thread
+
+    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+        self.family = family
+        parts = canvas, self.parameters, self.stopwatch.enter, adapters
+        self.states = self._tiled_at_need(partial(family.prepare, *parts))
+        self.stopwatch.enter("text_encode")
+        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
+            self.found.append("prompt_cut")
+        self.stopwatch.enter("denoise")
+        return self.states
+
+    def finish(self) -> Pixels:
+        self.stopwatch.enter("vae_decode")
+        pixels = in_halves(self._decoded, self.states)
+        self.stopwatch.enter("wait")
+        return pixels
+
+    def _decoded(self, states: Sequence[DenoiseState]) -> Pixels:
+        finish = partial(self.family.finish, states)
+        return finish() if len(states) > 1 else self._tiled_at_need(finish)
+
+    def _tiled_at_need(self, call: Callable[[], Done]) -> Done:
+        done, given_up = tiled_at_need(call, self.family, max(self.region.canvas))
+        self.found += given_up
+        return done
+
+    # ---- at the boundaries
+
+    def enter(self, phase: str) -> None:
+        """From now on the job's time counts for ``phase``."""
+        self.stopwatch.enter(phase)
+
+    @property
+    def timings(self) -> Timings:
+        return self.stopwatch.timings(self.steps)
+
+    @property
+    def model(self) -> str:
+        return self.parameters.model
+
+    @property
+    def loading(self) -> bool:
+        """Whether it waits for a model to be loaded, and has not begun."""
+        return self.stopwatch.phase == "load"
+
+    @property
+    def overdue(self) -> bool:
+        return self.outcome is None and self.stopwatch.own_s > self.deadline_s
+
+    @property
+    def steps(self) -> int:
+        return self.states[0].steps if self.states else self.parameters.num_inference_steps
+
+    @property
+    def step(self) -> int:
+        """Steps done by the image that has done the fewest."""
+        return min((state.steps_done for state in self.states), default=0)
+
+    @property
+    def eta_ms(self) -> float:
+        return round((self.steps - self.step) * self.stopwatch.step_s() * 1000, 1)
+
+    @property
+    def stepped_out(self) -> bool:
+        """Whether every image has been stepped to its end, or one of them has failed."""
+        return all(state.done for state in self.states) or self.failure() is not None
+
+    def failure(self) -> Exception | None:
+        return next((state.error for state in self.states if state.error), None)
+
+    def fail(self, error: Exception) -> None:
+        raise_if_lost(error)
+        self.outcome = released(error)
