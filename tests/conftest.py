@@ -11,9 +11,16 @@ from tests.redis_server import RedisServer
 
 
 def pytest_collection_finish() -> None:
-    """What the imports left is not looked through at every collection of garbage: torch's alone takes 0.3 s."""
+    """What is there for good is not looked through at every collection of garbage: torch's modules alone take 0.3 s."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """As after the collection: a module's tests import more, and the libraries they use collect garbage themselves."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
