@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.families import FAMILIES, Family, Recipe, Sampling
+from jobs.feedforward import FIXED_SIZE, Convention, check_entry, check_request
 from jobs.outputs import quality_of
 from jobs.schedulers import check_scheduler, fitting_schedulers, misfit
 from jobs.schema import (
@@ -67,7 +68,10 @@ class ModelEntry(Sampling):
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
     prediction_type: Prediction = Field("auto", description='"auto": as the file is marked, or its configs say')
-    allow_pickle: bool = Field(False, description="weights may be pickles, which can run any code: trusted files only")
+    convention: Convention | None = Field(None, description="of family feedforward: how picture and mask go in and out")
+    allow_pickle: bool = Field(
+        False, description="weights may be pickles or TorchScript, which can run any code: trusted files only"
+    )
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps
@@ -81,9 +85,9 @@ class ModelEntry(Sampling):
     )
     size_px: int = Field(ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
     max_size_px: int = Field(ge=64, le=4096, multiple_of=64, description="longest side that is run")
-    max_num_inference_steps: Steps = 200
-    max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
-    needs_surroundings: bool = Field(False, description="paints from what surrounds a hole: a full mask is refused")
+    max_num_inference_steps: Steps
+    max_n: int = Field(ge=1, le=8, description="images of one job at most")
+    needs_surroundings: bool = Field(description="paints from what surrounds a hole: a full mask is refused")
     presets: dict[str, Preset] = Field(default_factory=dict)
     tasks: dict[Literal["remove", "extend"], TaskRecipe] = Field(
         default_factory=dict, validate_default=True, description="how it does them"
@@ -104,17 +108,21 @@ class ModelEntry(Sampling):
         if not isinstance(data, dict) or data.get("family") not in FAMILIES:
             return data  # the field itself is refused
         facts = FAMILIES[data["family"]]
-        sizes = {"size_px": facts.size_px, "max_size_px": max(facts.max_size_px, data.get("size_px") or 0)}
+        size_px = data.get("size_px") or facts.size_px
+        max_size_px = size_px if data.get("convention") in FIXED_SIZE else max(facts.max_size_px, size_px)
+        own = facts.model_dump(include={"max_num_inference_steps", "max_n", "needs_surroundings"})
+        own |= facts.defaults.model_dump()
         tasks = dict(data.get("tasks") or {})
         for task, recipe in {"remove": facts.remove, "extend": facts.extend}.items():
-            if isinstance(own := tasks.get(task, {}), dict):
-                tasks[task] = {**recipe.model_dump(exclude_none=True), **own}
-        return {**facts.defaults.model_dump(), **sizes, **data, "tasks": tasks}
+            if isinstance(given := tasks.get(task, {}), dict):
+                tasks[task] = {**recipe.model_dump(exclude_none=True), **given}
+        return {**own, "size_px": size_px, "max_size_px": max_size_px, **data, "tasks": tasks}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.revision and self.source_kind != "hub":
             raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
+        check_entry(self)
         if self.config and self.source_kind != "file":
             raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
         if self.prediction_type != "auto" and FAMILIES[self.family].law != "diffusion":
@@ -155,6 +163,7 @@ class ModelEntry(Sampling):
 
         Raises InvalidField: there is no such preset, scheduler or quality, or the model does not go so far.
         """
+        check_request(model, self, request)
         chosen: dict[str, Any] = {}
         recipe = self.tasks[request.task] if request.task in ("remove", "extend") else Recipe()
         for each in (self, recipe, self.preset(request.preset) if request.preset else Sampling(), request):
@@ -214,6 +223,12 @@ class Catalog(Record):
             for task, recipe in entry.tasks.items():
                 if recipe.model and recipe.model not in self.models:
                     raise ValueError(f"models.{name}.tasks.{task}.model: there is no model {recipe.model!r}")
+                then = recipe.model and self.models[recipe.model].tasks[task].model
+                if then and then != recipe.model:
+                    raise ValueError(
+                        f"models.{name}.tasks.{task}.model: model {recipe.model!r} leaves it to {then!r} in turn; name "
+                        "the model that does it"
+                    )
         return self
 
     @property
@@ -237,9 +252,12 @@ class Catalog(Record):
 
     def resolve(self, request: InpaintRequest) -> InpaintParameters:
         """All parameters of a request. Raises UnknownModel, InvalidField."""
-        name = request.model or self.default
         if request.model is None and request.task in ("remove", "extend"):
-            name = self.models[name].tasks[request.task].model or name
+            other = self.models[self.default].tasks[request.task].model
+            if other not in (None, self.default):
+                parameters = self.model(other).resolve(other, request)
+                return parameters.model_copy(update={"instead_of": self.default})
+        name = request.model or self.default
         return self.model(name).resolve(name, request)
 
 

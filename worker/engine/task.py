@@ -27,7 +27,7 @@ from jobs.schema import (
     Timings,
 )
 from worker.denoise.device import raise_if_lost, released
-from worker.denoise.state import AdapterSet, DenoiseState
+from worker.denoise.state import AdapterSet, State
 from worker.engine.device_room import in_halves, tiled_at_need
 from worker.engine.previews import Previews
 from worker.engine.stopwatch import Stopwatch
@@ -53,7 +53,7 @@ class Task:
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
     area_px: int = 0  # of the canvas; 0 until it has been opened
-    states: list[DenoiseState] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
     previews: Previews = field(default_factory=Previews)
@@ -159,12 +159,12 @@ class Task:
 
     # ---- engine thread
 
-    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[State]:
         self.family = family
         parts = canvas, self.parameters, self.stopwatch.enter, adapters
         self.states = self._tiled_at_need(partial(family.prepare, *parts))
         self.stopwatch.enter("text_encode")
-        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
+        if family.prompts_cut(self.parameters, guided=self.states[0].key.guided):
             self.found.append("prompt_cut")
         self.stopwatch.enter("denoise")
         return self.states
@@ -175,7 +175,7 @@ class Task:
         self.stopwatch.enter("wait")
         return pixels
 
-    def _decoded(self, states: Sequence[DenoiseState]) -> Pixels:
+    def _decoded(self, states: Sequence[State]) -> Pixels:
         finish = partial(self.family.finish, states)
         return finish() if len(states) > 1 else self._tiled_at_need(finish)
 
