@@ -12,10 +12,12 @@ JOB: dict[str, Any] = {
     "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
     "status": "succeeded",
     "model": "pocket",
+    "instead_of": None,
     "attempt": 1,
     "queue_position": None,
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0, "preview_step": None},
     "seeds": [42],
+    "uses_seeds": True,
     "output_format": "png",
     "approximate": [],
     "mask": {

@@ -28,6 +28,7 @@ from jobs.schema import (
     Scheduler,
     Steps,
     Strength,
+    Task,
     WorkerPresence,
 )
 
@@ -252,13 +253,17 @@ class Catalog(Record):
 
     def resolve(self, request: InpaintRequest) -> InpaintParameters:
         """All parameters of a request. Raises UnknownModel, InvalidField."""
-        if request.model is None and request.task in ("remove", "extend"):
-            other = self.models[self.default].tasks[request.task].model
-            if other not in (None, self.default):
-                parameters = self.model(other).resolve(other, request)
-                return parameters.model_copy(update={"instead_of": self.default})
-        name = request.model or self.default
-        return self.model(name).resolve(name, request)
+        name = self.model_for(request.model, request.task)
+        parameters = self.model(name).resolve(name, request)
+        if request.model is None and name != self.default:
+            return parameters.model_copy(update={"instead_of": self.default})
+        return parameters
+
+    def model_for(self, model: str | None, task: Task) -> str:
+        """Who runs a request for ``model``; without one the default, or whom that leaves the task to."""
+        if model is None and task in ("remove", "extend"):
+            return self.models[self.default].tasks[task].model or self.default
+        return model or self.default
 
 
 def last_seed(n: int) -> int:

@@ -11,7 +11,6 @@ from jobs.families import FAMILIES, Family, guided
 from jobs.schedulers import fitting_schedulers
 from jobs.schema import InpaintRequest
 
-
 NEEDS = {"feedforward": 'source = "/models/m.pt"\nconvention = "lama"\nallow_pickle = true'}
 """What an entry has to say beside its family, where that is not the source alone."""
 DENOISING = [family for family in get_args(Family) if FAMILIES[family].denoises]

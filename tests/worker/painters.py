@@ -59,7 +59,8 @@ class Painter(torch.nn.Module):
         found = torch.cat([2 * image - 1 + mask, mask], dim=1)
         for layer in self.layers:
             found = layer(F.leaky_relu(found, 0.2))
-        return torch.sigmoid(found)
+        painted: torch.Tensor = found.sigmoid()
+        return painted
 
 
 class OneSize(torch.nn.Module):
@@ -73,7 +74,8 @@ class OneSize(torch.nn.Module):
         if shown.shape[2] != self.side_px or shown.shape[3] != self.side_px:
             raise ValueError("another size than it was trained at")
         hole = 0.5 - shown[:, :1]
-        return 2 * self.painter((shown[:, 1:] + 1) / 2 * (1 - hole), hole) - 1
+        painted: torch.Tensor = self.painter((shown[:, 1:] + 1) / 2 * (1 - hole), hole)
+        return 2 * painted - 1
 
 
 def tensors(pictures: list[Pixels], holes: list[Pixels]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,11 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from jobs.errors import BadModel, NoSurroundings, NotFinite
 from jobs.feedforward import FIXED_SIZE, Convention
-from jobs.previews import MAX_SIDE_PX
 from jobs.schema import InpaintParameters
 from worker.denoise.device import is_out_of_memory
 from worker.denoise.state import AdapterSet, BatchKey, State
@@ -149,18 +147,10 @@ class FeedForward:
     def advance(self, states: Sequence[PaintState], noise_pred: Tensor) -> None:
         for state, painted in zip(states, noise_pred.split(1), strict=True):
             state.picture = painted
-            state.estimate = painted if state.wants_estimate else None
             state.go_on()
 
-    @torch.inference_mode()
     def preview(self, state: PaintState) -> Tensor:
-        assert state.estimate is not None
-        picture = _cut(state.estimate, state.size)
-        if max(state.size) > MAX_SIDE_PX:
-            shrunk = MAX_SIDE_PX / max(state.size)
-            height, width = (max(1, int(side * shrunk)) for side in state.size)
-            picture = F.adaptive_avg_pool2d(picture, (height, width))
-        return _pixels(picture.nan_to_num())[0]
+        raise NotImplementedError("the last step of a job has no preview, and here it is the only one")
 
     @torch.inference_mode()
     def finish(self, states: Sequence[PaintState]) -> Pixels:

@@ -20,7 +20,7 @@ def read_network(name: str, entry: ModelEntry) -> torch.jit.ScriptModule:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             network: torch.jit.ScriptModule = torch.jit.load(str(file), map_location="cpu")
-        return network.float().eval().requires_grad_(False)
+        return network.float().eval()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadModel(f"Model {name!r} ({entry.source}): no TorchScript network can be read: {reason}.") from error
