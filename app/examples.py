@@ -18,6 +18,8 @@ JOB: dict[str, Any] = {
     "seeds": [42],
     "output_format": "png",
     "approximate": [],
+    "prompt_tokens": {"used": 4, "limit": 600, "cut": 0},
+    "negative_prompt_tokens": None,
     "mask": {
         "mode": "white",
         "scale": "full",

@@ -52,6 +52,7 @@ Crop = Literal["auto", "off"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
 PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
+PromptSyntax = Literal["plain", "a1111"]
 MetadataChoice = Literal["keep", "keep_gps", "strip"]
 MetadataAction = Literal["kept", "dropped", "too_large", "unreadable", "none"]
 ColorStatement = Literal["icc", "cicp", "srgb", "gama_chrm", "exif", "none"]
@@ -103,6 +104,11 @@ class Common(Record):
     )
     prompt: Prompt = Field("", description="What to paint. Empty: whatever fits the surroundings.")
     negative_prompt: Prompt = Field("", description="What to keep out; acts only where guidance_scale is above 1.")
+    prompt_syntax: PromptSyntax = Field(
+        "plain",
+        description="plain: brackets are text. a1111: (word:1.3), (word) and [word] weight words, in both prompts.",
+        exclude_if=lambda syntax: syntax == "plain",
+    )
     n: int = Field(1, ge=1, le=8, description="How many images; image k uses seed + k.")
     mask_mode: MaskMode = Field(
         "white",
@@ -209,6 +215,7 @@ class TextRequest(Record):
     prompt: Prompt
     negative_prompt: Prompt
     guidance_scale: Guidance
+    prompt_syntax: PromptSyntax = "plain"
 
     @property
     def guides(self) -> bool:
@@ -296,6 +303,14 @@ class RegionReport(Record):
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
 
 
+class PromptTokens(Record):
+    """How much of a prompt a text encoder reads, in its tokens; those that it adds itself are not counted."""
+
+    used: int = Field(description="Tokens of the prompt.")
+    limit: int = Field(description="Tokens that are read at most.")
+    cut: int = Field(description="Tokens of the prompt that are not read.")
+
+
 class MetadataReport(Record):
     """What became of what the photo says of itself."""
 
@@ -367,6 +382,8 @@ class JobReport(Record):
     approximate: list[Approximation] | None = Field(None, description="None: a worker of an older version.")
     region: RegionReport | None = None
     picture: PictureReport | None = Field(None, description="None: a worker of an older version.")
+    prompt_tokens: PromptTokens | None = Field(None, description="Of the text encoder that reads least of it.")
+    negative_prompt_tokens: PromptTokens | None = Field(None, description="None: it was not used.")
 
 
 class JobProblem(Record):

@@ -25,6 +25,7 @@ from jobs.schema import (
     MetadataChoice,
     OutputColor,
     OutputFormat,
+    PromptSyntax,
     Record,
     Task,
 )
@@ -44,6 +45,7 @@ class Choices(Record):
     mask_scale: list[str]
     mask_subject: list[str]
     masked_content: list[str]
+    prompt_syntax: list[str]
     anchor: list[str]
     crop: list[str]
     output_format: list[str]
@@ -90,6 +92,7 @@ CHOICES = Choices(
     mask_scale=list(get_args(MaskScale)),
     mask_subject=list(get_args(MaskSubject)),
     masked_content=list(get_args(MaskedContent)),
+    prompt_syntax=list(get_args(PromptSyntax)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
     output_format=list(get_args(OutputFormat)),

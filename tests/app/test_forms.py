@@ -39,6 +39,7 @@ VALUES = {
     "crop": "off",
     "crop_padding": "8",
     "cache_interval": "2",
+    "prompt_syntax": "a1111",
     "masked_content": "noise",
     "output_format": "webp",
     "output_quality": "80",

@@ -23,6 +23,7 @@ from jobs.schema import (
     InputName,
     JobReport,
     MaskReport,
+    PromptTokens,
     RegionReport,
     Timings,
 )
@@ -56,6 +57,7 @@ class Task:
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
+    tokens: dict[str, PromptTokens] = field(default_factory=dict)  # of each prompt, by its name in the report
     previews: Previews = field(default_factory=Previews)
     outcome: JobReport | Exception | None = None
 
@@ -121,6 +123,7 @@ class Task:
             approximate=self.given_up,
             region=self._region_report,
             picture=self.picture.reported(writers[0].states_colours),
+            **self.tokens,
         )
 
     def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
@@ -155,6 +158,7 @@ class Task:
         described = {"model": self.parameters.model, "seed": seed, "mask": effective}
         described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        given_up |= {name: tokens.model_dump() for name, tokens in self.tokens.items()}
         return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
@@ -164,10 +168,19 @@ class Task:
         parts = canvas, self.parameters, self.stopwatch.enter, adapters
         self.states = self._tiled_at_need(partial(family.prepare, *parts))
         self.stopwatch.enter("text_encode")
-        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
-            self.found.append("prompt_cut")
+        self._count_tokens(guided=self.states[0].negative_text is not None)
         self.stopwatch.enter("denoise")
         return self.states
+
+    def _count_tokens(self, guided: bool) -> None:
+        """What the text encoders read of the prompt, and of the negative prompt where guidance is computed from it."""
+        asked = self.parameters
+        prompts = {"prompt_tokens": asked.prompt}
+        prompts |= {"negative_prompt_tokens": asked.negative_prompt} if guided else {}
+        for name, prompt in prompts.items():
+            if counted := self.family.prompt_tokens(prompt, asked.prompt_syntax):
+                self.tokens[name] = max(counted, key=lambda tokens: (tokens.cut, -tokens.limit))
+                self.found += ["prompt_cut"] if all(tokens.cut for tokens in counted) else []
 
     def finish(self) -> Pixels:
         self.stopwatch.enter("vae_decode")
