@@ -39,6 +39,7 @@ JOB: dict[str, Any] = {
         "mode": "rgb",
         "alpha": False,
         "bits": 8,
+        "bit_depth": 8,
         "color": "icc",
         "color_action": "carried",
         "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped"},

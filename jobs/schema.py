@@ -51,6 +51,7 @@ Task = Literal["fill", "remove", "extend", "replace_background"]
 Crop = Literal["auto", "off"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
+BitDepth = Literal["8", "keep"]
 PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
 PromptSyntax = Literal["plain", "a1111"]
 MetadataChoice = Literal["keep", "keep_gps", "strip"]
@@ -128,6 +129,11 @@ class Common(Record):
         "auto",
         description="auto: a grey photo comes back grey, any other in colour. rgb: always in colour.",
         exclude_if=lambda color: color == "auto",
+    )
+    bit_depth: BitDepth = Field(
+        "8",
+        description="Of a photo of 16 bits a channel. 8: results have 8, rounded. keep: they have 16; only as png.",
+        exclude_if=lambda depth: depth == "8",
     )
     metadata: MetadataChoice = Field(
         "keep",
@@ -328,7 +334,8 @@ class PictureReport(Record):
         description="Of the upload; a palette is rgb, black and white is grey."
     )
     alpha: bool = Field(description="Whether it has an alpha channel or a transparent colour.")
-    bits: int = Field(description="Bits a channel; results have 8.")
+    bits: int = Field(description="Bits a channel of the upload.")
+    bit_depth: int = Field(8, description="Bits a channel of the results.")
     color: ColorStatement = Field(
         description="Which statement holds: an ICC profile, chunks of a PNG, or tags of EXIF or TIFF."
     )

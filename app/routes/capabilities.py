@@ -17,6 +17,7 @@ from jobs.extend_fields import ANCHORS
 from jobs.formats import NAMES, PILLOW_FORMATS
 from jobs.mask_fields import MAX_BOXES, MAX_POINTS, MAX_SUBJECT_POINTS, MaskSubject
 from jobs.schema import (
+    BitDepth,
     Crop,
     InpaintRequest,
     MaskedContent,
@@ -50,6 +51,7 @@ class Choices(Record):
     crop: list[str]
     output_format: list[str]
     output_color: list[str]
+    bit_depth: list[str]
     metadata: list[str]
 
 
@@ -97,6 +99,7 @@ CHOICES = Choices(
     crop=list(get_args(Crop)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
+    bit_depth=list(get_args(BitDepth)),
     metadata=list(get_args(MetadataChoice)),
 )
 

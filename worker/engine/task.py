@@ -66,10 +66,11 @@ class Task:
     def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> Canvas:
         """Decode the upload, compute the effective mask, cut out the region."""
         self.stopwatch.enter("decode")
+        asked = self.parameters
         present = {name: data for name, data in inputs.items() if data is not None}
         if present.keys() != inputs.keys():
             raise Undecodable("The job's uploads have expired.")
-        decoded, uploaded = decode(present, self.parameters.output_color, self.parameters.metadata)
+        decoded, uploaded = decode(present, asked.output_color, asked.metadata, asked.bit_depth)
         self.picture = extended(decoded, self.parameters.extend, uploaded)
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
@@ -100,14 +101,14 @@ class Task:
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
         self.stopwatch.enter("paste")
-        original = self.picture.pixels
-        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
-        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
-        report = self._mask_report(original, results)
-        self.stopwatch.enter("png")
-        writers = [
-            writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks) for result in results
-        ]
+        original, writers, changed = self.picture.pixels, [], 0
+        for canvas in canvases:  # one result at a time, so that no more than one lies there beside its file
+            self.stopwatch.enter("paste")
+            result = regions.paste(original, self.picture.in_its_mode(canvas), self.region, self.mask)
+            changed += regions.changed_outside(original, result, self.mask)
+            self.stopwatch.enter("png")
+            writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
+        report = self._mask_report(changed)
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
@@ -126,13 +127,13 @@ class Task:
             **self.tokens,
         )
 
-    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
+    def _mask_report(self, changed_outside: int) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
             coverage=mask_values.coverage(self.mask),
             bbox=self.bbox,
             soft=masks.is_soft(self.mask),
-            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
+            changed_outside_mask=changed_outside,
         )
 
     @property
