@@ -51,6 +51,7 @@ VALUES = {
     "mask_polygon": "[[1, 1], [9, 2], [5, 8]]",
     "output_color": "rgb",
     "metadata": "keep_gps",
+    "bit_depth": "8",
 }
 """A value of each text field that is allowed."""
 
