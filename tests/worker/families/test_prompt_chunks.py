@@ -99,8 +99,8 @@ def test_a_longer_prompt_is_its_chunks_one_after_another(name: str, but: dict[in
 
 def test_a_comma_far_from_the_end_of_a_chunk_ends_none() -> None:
     comma = 9
-    for at, first in ((54, 75), (55, 56), (74, 75)):
-        tokens = [(comma if place == at else 1, 1.0) for place in range(80)]
+    for at, first in (((54,), 75), ((55,), 56), ((74,), 75), ((40, 60, 65), 66), ((60, 75), 75)):
+        tokens = [(comma if place in at else 1, 1.0) for place in range(80)]
         assert [len(chunk) for chunk in split(tokens, comma, 75)] == [first, 80 - first]
 
 
