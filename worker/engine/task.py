@@ -100,10 +100,10 @@ class Task:
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
-        self.stopwatch.enter("paste")
-        original, writers, changed = self.picture.pixels, [], 0
+        writers, changed = [], 0
         for canvas in canvases:  # one result at a time, so that no more than one lies there beside its file
             self.stopwatch.enter("paste")
+            original = self.picture.pixels
             result = regions.paste(original, self.picture.in_its_mode(canvas), self.region, self.mask)
             changed += regions.changed_outside(original, result, self.mask)
             self.stopwatch.enter("png")

@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import cv2
@@ -58,7 +59,7 @@ class Picture:
     xmp: bytes = b""
     wide: NDArray[np.uint16] | None = None
 
-    @property
+    @cached_property
     def pixels(self) -> Values:
         """(H, W, 3), or (H, W, 4) with alpha; in as many bits as the results have."""
         if self.wide is not None:
