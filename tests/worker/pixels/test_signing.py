@@ -1,0 +1,365 @@
+"""Results signed by C2PA: what they say, what becomes of an upload's manifest, and that it stays within limits."""
+
+import io
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import c2pa
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.errors import SigningFailed
+from jobs.file_structure import manifest_bytes
+from jobs.outputs import MANIFEST_BYTES, SIGNATURE_BYTES
+from jobs.png_chunks import is_png, without
+from jobs.sandbox.errors import Limits
+from jobs.schema import Extension, JobReport, OutputFormat
+from tests.factories import encoded, inpaint_parameters, noise, png
+from tests.worker import exiftool
+from tests.worker.certificates import ROOT, chain_of, key_of, pem_of, usual
+from tests.worker.painting import MASK, repaint
+from worker.pixels import credentials
+from worker.pixels.signing import LIMITS, Signers, Statement
+
+FORMATS = get_args(OutputFormat)
+IMAGE = Image.fromarray(noise((*MASK.shape, 3)))
+PHOTO = png(noise((*MASK.shape, 3)))
+UPLOADS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF")
+SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+BOX = {"x": 10.0, "y": 20.0}, {"width": 30.0, "height": 20.0}
+TRUSTING = {"trust": {"trust_anchors": chain_of([ROOT.root]).decode()}, "verify": {"remote_manifest_fetch": False}}
+
+
+@pytest.fixture(scope="module")
+def sign() -> Iterator[Signers]:
+    signers = Signers(credentials.checked(*usual()), 1)
+    signers.check()
+    yield signers
+    signers.close()
+
+
+def read(file: bytes, media_type: str = "image/png", settings: dict[str, Any] = TRUSTING) -> dict[str, Any]:
+    """What c2pa's own reader finds, with the tests' root as the one it trusts."""
+    with c2pa.Context(c2pa.Settings.from_dict(settings)) as context:
+        return dict(json.loads(c2pa.Reader(media_type, io.BytesIO(file), context=context).json()))
+
+
+def active(file: bytes, media_type: str = "image/png") -> dict[str, Any]:
+    found = read(file, media_type)
+    return dict(found["manifests"][found["active_manifest"]])
+
+
+def actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    (said,) = [each["data"]["actions"] for each in manifest["assertions"] if each["label"] == "c2pa.actions.v2"]
+    return list(said)
+
+
+def fate(report: JobReport) -> str:
+    assert report.picture and report.picture.metadata
+    return report.picture.metadata.c2pa
+
+
+def manifested(kind: str, assertions: list[dict[str, Any]] | None = None, image: Image.Image = IMAGE) -> bytes:
+    """A photo with a valid manifest of somebody else's."""
+    settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_trust": False}}
+    created = {"action": "c2pa.created", "digitalSourceType": SOURCE.rsplit("/", 1)[0] + "/digitalCapture"}
+    made = [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}, *(assertions or [])]
+    chain, key = usual()
+    file, media_type = io.BytesIO(), f"image/{kind.lower()}"
+    with c2pa.Context(c2pa.Settings.from_dict(settings)) as context:
+        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", chain, key, None))
+        builder = c2pa.Builder({"claim_generator_info": [{"name": "Camera"}], "assertions": made}, context)
+        builder.sign(signer, media_type, io.BytesIO(encoded(image, kind)), file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def uploads() -> dict[str, bytes]:
+    return {kind: manifested(kind) for kind in UPLOADS}
+
+
+# ---- what a result says
+
+
+@pytest.fixture(scope="module")
+def results(sign: Signers) -> dict[str, tuple[bytes, bytes]]:
+    """In each format: as it was written, and signed."""
+
+    def both(kind: OutputFormat) -> tuple[bytes, bytes]:
+        plain = list[bytes]()
+
+        def kept(result: bytes, upload: bytes, statement: Statement) -> Any:
+            plain.append(result)
+            return sign(result, upload, statement)
+
+        (signed,) = repaint(PHOTO, sign=kept, output_format=kind, prompt="SECRET words")[1]
+        return plain[0], signed
+
+    return {kind: both(kind) for kind in FORMATS}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_result_says_what_was_edited_where_and_by_what(results: dict[str, tuple[bytes, bytes]], kind: str) -> None:
+    _, signed = results[kind]
+    found = read(signed, f"image/{kind}")
+    assert found["validation_state"] == "Trusted"
+    manifest = found["manifests"][found["active_manifest"]]
+    assert manifest["claim_generator_info"][0]["name"] == "Infill"
+    assert manifest["signature_info"]["common_name"] == "signer"
+    opened, edited, *rest = actions(manifest)
+    assert opened["action"] == "c2pa.opened" and len(opened["parameters"]["ingredients"]) == 1
+    assert (edited["action"], edited["digitalSourceType"]) == ("c2pa.edited", SOURCE)
+    assert edited["softwareAgent"]["name"] == "tiny" and edited["when"].endswith("Z")
+    (change,) = edited["changes"]
+    (region,) = change["region"]
+    shape = {"type": "rectangle", "unit": "pixel", "origin": BOX[0], **BOX[1]}
+    assert region == {"type": "spatial", "shape": shape}
+    assert [action["action"] for action in rest] == ([] if kind == "png" else ["c2pa.converted"])
+    (ingredient,) = manifest["ingredients"]
+    assert (ingredient["title"], ingredient["format"], ingredient["relationship"]) == ("upload", "image/png", "parentOf")
+    assert "active_manifest" not in ingredient and "thumbnail" not in ingredient
+    assert b"SECRET" not in signed
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_signature_changes_no_pixel_and_nothing_else_of_the_file(
+    results: dict[str, tuple[bytes, bytes]], kind: str
+) -> None:
+    plain, signed = results[kind]
+    with Image.open(io.BytesIO(plain)) as one, Image.open(io.BytesIO(signed)) as other:
+        assert one.mode == other.mode and one.tobytes() == other.tobytes()
+        for name in ("exif", "xmp", "icc_profile", "XML:com.adobe.xmp", "infill"):
+            assert one.info.get(name) == other.info.get(name)
+    assert 0 < len(signed) - len(plain) < SIGNATURE_BYTES
+    if is_png(signed):
+        assert without(signed, b"caBX") == plain
+
+
+def test_exiftool_reads_it_in_every_format(results: dict[str, tuple[bytes, bytes]], tmp_path: Path) -> None:
+    files = {f"signed.{kind}": signed for kind, (_, signed) in results.items()}
+    for found in exiftool.read(tmp_path, files, "-jumbf:all", "-G3").values():
+        shown = json.dumps(found)
+        assert "c2pa.edited" in shown and SOURCE in shown and "cose_sign1" in shown.lower()
+        assert "Warning" not in shown
+
+
+def test_one_changed_byte_is_noticed(results: dict[str, tuple[bytes, bytes]]) -> None:
+    for kind, (_, signed) in results.items():
+        changed = bytearray(signed)
+        changed[-20] ^= 1
+        assert read(bytes(changed), f"image/{kind}")["validation_state"] == "Invalid"
+
+
+@pytest.mark.parametrize(
+    ("task", "word"), [("fill", "part"), ("remove", "painted over"), ("replace_background", "background")]
+)
+def test_the_task_is_said(sign: Signers, task: str, word: str) -> None:
+    _, (signed,) = repaint(PHOTO, sign=sign, task=task)
+    assert word in actions(active(signed))[1]["description"]
+
+
+def test_an_extended_picture_says_so_and_names_its_borders(sign: Signers) -> None:
+    extension = Extension(left=5, top=0, right=0, bottom=7, width=69, height=55)
+    mask = np.full((55, 69), 255, np.uint8)
+    mask[:48, 5:] = 0
+    _, (signed,) = repaint(PHOTO, mask, sign=sign, task="extend", extend=extension)
+    opened, resized, edited = actions(active(signed))
+    assert [opened["action"], resized["action"]] == ["c2pa.opened", "c2pa.resized"]
+    assert "borders" in edited["description"]
+    shapes = [change["region"][0]["shape"] for change in edited["changes"]]
+    corners = [(shape["origin"]["x"], shape["origin"]["y"], shape["width"], shape["height"]) for shape in shapes]
+    assert corners == [(0, 0, 5, 48), (0, 48, 69, 7)]
+
+
+def test_every_one_of_several_images_is_signed(sign: Signers, uploads: dict[str, bytes]) -> None:
+    report, images = repaint(uploads["JPEG"], sign=sign, n=3)
+    assert {read(image)["validation_state"] for image in images} == {"Trusted"}
+    assert [image.size_bytes for image in report.images] == [len(image) for image in images]
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "p521", "ed25519", "rsa2048"])
+def test_every_kind_of_key_of_c2pa_signs(kind: str) -> None:
+    key = key_of(kind)
+    signers = Signers(credentials.checked(chain_of([ROOT.certificate(key), ROOT.root]), pem_of(key)), 1)
+    try:
+        signers.check()
+        _, (signed,) = repaint(PHOTO, sign=signers)
+    finally:
+        signers.close()
+    assert read(signed)["validation_state"] == "Trusted"
+
+
+# ---- what becomes of the upload's manifest
+
+
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_a_valid_manifest_becomes_an_ingredient(sign: Signers, uploads: dict[str, bytes], kind: str) -> None:
+    report, (signed,) = repaint(uploads[kind], sign=sign)
+    assert fate(report) == "kept"
+    found = read(signed)
+    (ingredient,) = found["manifests"][found["active_manifest"]]["ingredients"]
+    assert found["manifests"][ingredient["active_manifest"]]["claim_generator_info"][0]["name"] == "Camera"
+    assert ingredient["validation_results"]["activeManifest"]["failure"] == []
+    assert ingredient["relationship"] == "parentOf" and found["validation_state"] == "Trusted"
+
+
+def test_one_that_does_not_hold_becomes_an_ingredient_that_says_so(sign: Signers, uploads: dict[str, bytes]) -> None:
+    changed = bytearray(uploads["JPEG"])
+    changed[-20] ^= 1
+    report, (signed,) = repaint(bytes(changed), sign=sign)
+    assert fate(report) == "invalid"
+    (ingredient,) = active(signed)["ingredients"]
+    failures = [each["code"] for each in ingredient["validation_results"]["activeManifest"]["failure"]]
+    assert failures == ["assertion.dataHash.mismatch"]
+    assert read(signed)["validation_state"] == "Trusted"
+
+
+def test_a_result_that_is_edited_again_keeps_its_whole_history(sign: Signers, uploads: dict[str, bytes]) -> None:
+    file = uploads["PNG"]
+    for count in (2, 3, 4):
+        report, (file,) = repaint(file, sign=sign)
+        found = read(file)
+        assert fate(report) == "kept" and len(found["manifests"]) == count
+        assert found["validation_state"] == "Trusted"
+
+
+@pytest.mark.parametrize(("choice", "carried"), [("keep", "dropped"), ("keep_gps", "kept"), ("strip", "dropped")])
+def test_one_that_names_a_place_is_kept_only_where_the_place_is(sign: Signers, choice: str, carried: str) -> None:
+    context = {"exif": "http://ns.adobe.com/exif/1.0/"}
+    place = {"label": "stds.exif", "data": {"@context": context, "exif:GPSLatitude": "39,21.102N"}}
+    report, (signed,) = repaint(manifested("JPEG", [place]), sign=sign, metadata=choice)
+    assert fate(report) == carried
+    assert (b"GPSLatitude" in signed) == (carried == "kept")
+
+
+def test_nothing_of_one_is_kept_with_strip(sign: Signers, uploads: dict[str, bytes]) -> None:
+    report, (signed,) = repaint(uploads["JPEG"], sign=sign, metadata="strip")
+    assert fate(report) == "dropped" and len(read(signed)["manifests"]) == 1 and b"Camera" not in signed
+
+
+@pytest.mark.parametrize("kind", UPLOADS)
+@pytest.mark.parametrize("output", FORMATS)
+def test_without_a_key_none_is_left_in_a_result(uploads: dict[str, bytes], kind: str, output: str) -> None:
+    uploaded = uploads[kind]
+    assert manifest_bytes(uploaded)
+    report, (result,) = repaint(uploaded, output_format=output)
+    assert fate(report) == "dropped"
+    assert not any(word in result for word in (b"jumb", b"c2pa", b"caBX", b"C2PA", b"Camera"))
+    with pytest.raises(c2pa.C2paError, match="ManifestNotFound"):
+        read(result, f"image/{output}")
+
+
+def test_one_of_more_bytes_than_are_carried_is_left_out(sign: Signers) -> None:
+    words = {"label": "org.test.words", "data": {"words": "x" * MANIFEST_BYTES}}
+    report, (signed,) = repaint(manifested("JPEG", [words]), sign=sign)
+    assert fate(report) == "too_large" and len(signed) < len(PHOTO) + 2 * SIGNATURE_BYTES
+    assert read(signed)["validation_state"] == "Trusted"
+
+
+def test_one_that_lies_about_its_length_is_left_out(sign: Signers) -> None:
+    words = {"label": "org.test.words", "data": {"words": "x" * (MANIFEST_BYTES // 2)}}
+    honest = manifested("PNG", [words])
+    at = honest.index(b"jumb") - 4
+    for length in (0, 1, 100, 2**32 - 1):
+        lying = bytearray(honest)
+        lying[at : at + 4] = struct.pack(">I", length)
+        report, (signed,) = repaint(bytes(lying), sign=sign)
+        assert fate(report) in ("too_large", "unreadable") and len(read(signed)["manifests"]) == 1
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0" * 100, b"jumb" * 20_000, os.urandom(1000)])
+def test_garbage_in_its_place_is_said(sign: Signers, uploads: dict[str, bytes], garbage: bytes) -> None:
+    whole = uploads["JPEG"]
+    at = whole.index(b"jumdc2pa") + 60
+    report, (signed,) = repaint(whole[:at] + garbage[:1000].ljust(1000, b"\1") + whole[at + 1000 :], sign=sign)
+    assert fate(report) in ("unreadable", "invalid") and read(signed)["validation_state"] == "Trusted"
+
+
+# ---- the network, limits, failures
+
+
+def test_no_manifest_makes_the_worker_call_an_address(sign: Signers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/manifest.c2pa"
+        text = (
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            '<rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" '
+            f'dcterms:provenance="{address}"/></rdf:RDF></x:xmpmeta>'
+        )
+        remote = encoded(IMAGE, "JPEG", xmp=text.encode())
+        mentions = remote + b"....jumb" + b"...%jumd" + bytes.fromhex("6332706100110010800000aa00389b71")
+        for uploaded in (remote, mentions):
+            report, (signed,) = repaint(uploaded, sign=sign)
+            assert read(signed)["validation_state"] == "Trusted" and address.encode() not in signed
+            assert fate(report) == ("unreadable" if uploaded is mentions else "none")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+        answering = threading.Thread(target=_hang_up, args=(listener,))
+        answering.start()
+        with pytest.raises(c2pa.C2paError, match="could not fetch"):  # as the library does by itself
+            read(remote, "image/jpeg", {"verify": {"verify_trust": False}})
+        answering.join()
+
+
+def _hang_up(listener: socket.socket) -> None:
+    listener.settimeout(20)
+    listener.accept()[0].close()
+
+
+def limited(**changed: Any) -> Signers:
+    fields = {name: getattr(LIMITS, name) for name in Limits.__dataclass_fields__} | changed
+    return Signers(credentials.checked(*usual()), 1, Limits(**fields))
+
+
+def test_a_result_that_the_child_cannot_take_fails_its_job_and_the_next_one_is_signed(sign: Signers) -> None:
+    signers = limited(input_bytes=40_000)
+    try:
+        with pytest.raises(SigningFailed, match="not delivered") as caught:
+            repaint(png(noise((200, 200, 3))), np.full((200, 200), 255, np.uint8) * (noise((200, 200)) > 9), sign=signers)
+        assert caught.value.code == "signing_failed" and not caught.value.retryable
+        _, (signed,) = repaint(PHOTO, sign=signers)
+    finally:
+        signers.close()
+    assert read(signed)["validation_state"] == "Trusted"
+
+
+def test_an_upload_that_is_too_much_for_the_child_costs_only_its_manifest(uploads: dict[str, bytes]) -> None:
+    signers = limited(input_bytes=len(PHOTO) + 10_000)
+    try:
+        report, (signed,) = repaint(uploads["TIFF"], sign=signers)
+    finally:
+        signers.close()
+    assert fate(report) == "unreadable" and read(signed)["validation_state"] == "Trusted"
+
+
+def test_without_memory_or_time_nothing_unsigned_is_delivered() -> None:
+    for changed in ({"memory_bytes": 1 << 16}, {"cpu_s": 1e-4}):
+        signers = limited(**changed)
+        try:
+            with pytest.raises(SigningFailed):
+                repaint(PHOTO, sign=signers)
+        finally:
+            signers.close()
+
+
+def test_the_longest_chain_fits_into_the_room_that_is_counted() -> None:
+    key = key_of("p256")
+    certificate = ROOT.certificate(key, comment="a" * 9_000)
+    chain = chain_of([certificate])
+    assert credentials.MAX_CHAIN_BYTES * 0.7 < len(chain) < credentials.MAX_CHAIN_BYTES
+    signers = Signers(credentials.checked(chain, pem_of(key)), 1)
+    extension = Extension(left=5, top=5, right=5, bottom=7, width=74, height=60)
+    statement = Statement(inpaint_parameters(task="extend", extend=extension, model="m" * 200), "jpeg", (0, 0, 74, 60))
+    try:
+        signed, _ = signers(PHOTO, PHOTO, statement)
+    finally:
+        signers.close()
+    assert len(signed) - len(PHOTO) < SIGNATURE_BYTES
