@@ -84,7 +84,8 @@ def signers_of(settings: WorkerSettings) -> Signers | None:
 
 
 def build_worker(settings: WorkerSettings) -> BatchWorker:
-    """Load the models and put a worker together, ready for ``work()``."""
+    """Load the models and put a worker together, ready for ``work()``. Raises BadModel, BadCredentials."""
+    signers = signers_of(settings)
     catalog = load_catalog(settings.catalog)
     measure = partial(profile, max_rows=2 * settings.max_rows)  # with guidance an image is two rows of the network
     compiler = Compiler(settings, measure) if settings.compile else None
@@ -98,7 +99,7 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
     engine = Engine(models, settings.max_rows, adapters, models.speeds, loader.device)
     decode = Decoders(settings.codec_threads)
-    session = Session(engine, settings.codec_threads, models.ready, decode, signers_of(settings))
+    session = Session(engine, settings.codec_threads, models.ready, decode, signers)
     reporter = Reporter(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,9 @@ def checked(chain: bytes, key: bytes) -> Credentials:
         if now > certificate.not_valid_after_utc:
             raise BadCredentials(f"{CERTIFICATES}: a certificate expired at {certificate.not_valid_after_utc}.")
         if now < certificate.not_valid_before_utc:
-            raise BadCredentials(f"{CERTIFICATES}: a certificate is not valid before {certificate.not_valid_before_utc}.")
+            raise BadCredentials(
+                f"{CERTIFICATES}: a certificate is not valid before {certificate.not_valid_before_utc}."
+            )
     return Credentials(
         _algorithm(private),
         b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates),
@@ -85,12 +88,14 @@ def _certificates(chain: bytes) -> "Sequence[Certificate]":
     from cryptography.x509 import load_pem_x509_certificates
 
     if len(chain) > MAX_CHAIN_BYTES:
-        raise BadCredentials(f"{CERTIFICATES}: the file has more than {MAX_CHAIN_BYTES} bytes. Leave text and roots out.")
+        raise BadCredentials(
+            f"{CERTIFICATES}: the file has more than {MAX_CHAIN_BYTES} bytes. Leave text and roots out."
+        )
     try:
         found = load_pem_x509_certificates(chain)
     except ValueError:
         raise BadCredentials(f"{CERTIFICATES}: the file has no certificates in PEM, or damaged ones.") from None
-    for issued, issuer in zip(found, found[1:], strict=False):
+    for issued, issuer in pairwise(found):
         try:
             issued.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):

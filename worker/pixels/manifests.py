@@ -37,7 +37,7 @@ SETTINGS = {
         "verify_after_sign": True,
     },
     "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
-    "builder": {"thumbnail": {"enabled": False}},
+    "builder": {"thumbnail": {"enabled": False}, "created_assertion_labels": ["c2pa.actions", "c2pa.ingredient"]},
     "trust": {"trust_config": "\n".join(PURPOSES)},
 }
 
