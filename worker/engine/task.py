@@ -38,7 +38,7 @@ from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
-from worker.pixels.signing import Sign, Statement
+from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")
 
@@ -133,9 +133,8 @@ class Task:
         if self.sign is None:
             return picture
         statement = Statement(self.parameters, picture.format, self.bbox)
-        signed = [self.sign(file, self.upload, statement) for file in self.images]
-        self.images = [file for file, _ in signed]
-        return picture.with_manifest(signed[0][1])
+        self.images, action = signed(self.sign, self.images, self.upload, statement)
+        return picture.with_manifest(action)
 
     def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
         return MaskReport(

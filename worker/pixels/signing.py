@@ -80,6 +80,21 @@ Raises SigningFailed.
 """
 
 
+def signed(
+    sign: Sign, files: Sequence[bytes], upload: bytes, statement: Statement
+) -> tuple[list[bytes], ManifestAction]:
+    """All results of a job, and what became of the upload's manifest. Raises SigningFailed."""
+    made = list[bytes]()
+    found: ManifestAction | None = None
+    for file in files:
+        one, action = sign(file, upload, statement)
+        made.append(one)
+        found = found or action
+        if action not in ("kept", "invalid"):
+            upload = b""  # what was too much for a child is not tried again
+    return made, found or "none"
+
+
 class Signers:
     """A ``Sign`` in child processes, as many as threads will ask at once."""
 

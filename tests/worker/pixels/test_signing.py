@@ -68,10 +68,16 @@ def fate(report: JobReport) -> str:
     return report.picture.metadata.c2pa
 
 
-def manifested(kind: str, assertions: list[dict[str, Any]] | None = None, thumbnail: bytes = b"small") -> bytes:
+def manifested(
+    kind: str,
+    assertions: list[dict[str, Any]] | None = None,
+    thumbnail: bytes = b"small",
+    parameters: dict[str, str] | None = None,
+) -> bytes:
     """A photo with a valid manifest of somebody else's."""
     settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_trust": False}}
-    created = {"action": "c2pa.created", "digitalSourceType": SOURCE.rsplit("/", 1)[0] + "/digitalCapture"}
+    source = SOURCE.rsplit("/", 1)[0] + "/digitalCapture"
+    created = {"action": "c2pa.created", "digitalSourceType": source, "parameters": parameters or {}}
     made = [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}, *(assertions or [])]
     chain, key = usual()
     file, media_type = io.BytesIO(), f"image/{kind.lower()}"
@@ -255,13 +261,48 @@ def test_a_result_that_is_edited_again_keeps_its_whole_history(sign: Signers, up
         assert found["validation_state"] == "Trusted"
 
 
-@pytest.mark.parametrize(("choice", "carried"), [("keep", "dropped"), ("keep_gps", "kept"), ("strip", "dropped")])
-def test_one_that_names_a_place_is_kept_only_where_the_place_is(sign: Signers, choice: str, carried: str) -> None:
-    context = {"exif": "http://ns.adobe.com/exif/1.0/"}
-    place = {"label": "stds.exif", "data": {"@context": context, "exif:GPSLatitude": "39,21.102N"}}
-    report, (signed,) = repaint(manifested("JPEG", [place]), sign=sign, metadata=choice)
-    assert fate(report) == carried
-    assert (b"GPSLatitude" in signed) == (carried == "kept")
+def redacted(file: bytes) -> list[str]:
+    found = [each["parameters"]["redacted"] for each in actions(active(file)) if each["action"] == "c2pa.redacted"]
+    return sorted(each.rsplit("/", 1)[1] for each in found)
+
+
+def test_no_thumbnail_of_the_photo_before_its_edit_is_left_and_that_is_said(sign: Signers) -> None:
+    upload = manifested("JPEG", thumbnail=b"SECRET" * 100)
+    for _ in range(3):
+        report, (upload,) = repaint(upload, sign=sign)
+        assert fate(report) == "kept" and b"SECRET" not in upload
+        assert read(upload)["validation_state"] == "Trusted"
+    _, (once,) = repaint(manifested("JPEG", thumbnail=b"SECRET" * 100), sign=sign)
+    assert redacted(once) == ["c2pa.thumbnail.claim"] and redacted(upload) == []
+
+
+PLACES = {
+    "exif:GPSLatitude": "39,21.102N",
+    "Iptc4xmpExt:LocationCreated": {"Iptc4xmpExt:City": "SECRET"},
+    "photoshop:City": "SECRET",
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("choice", ["keep", "keep_gps"])
+def test_a_place_in_one_is_kept_only_where_the_place_is(sign: Signers, choice: str, name: str) -> None:
+    place = {"label": "org.test.words", "data": {"words": {name: PLACES[name]}}}
+    other = {"label": "org.test.other", "data": {"words": "kept"}}
+    report, (signed,) = repaint(manifested("JPEG", [place, other]), sign=sign, metadata=choice)
+    assert fate(report) == "kept" and b"org.test.other" in signed
+    assert read(signed)["validation_state"] == "Trusted"
+    kept = choice == "keep_gps"
+    assert (name.encode() in signed) == kept
+    assert ("org.test.words" in redacted(signed)) == (not kept)
+
+
+@pytest.mark.parametrize(("choice", "carried"), [("keep", "dropped"), ("keep_gps", "kept")])
+def test_one_that_names_a_place_where_nothing_may_be_left_out_is_kept_only_where_the_place_is(
+    sign: Signers, choice: str, carried: str
+) -> None:
+    parameters = {"org.test.location": "SECRET"}
+    report, (signed,) = repaint(manifested("JPEG", parameters=parameters), sign=sign, metadata=choice)
+    assert fate(report) == carried and (b"SECRET" in signed) == (carried == "kept")
 
 
 def test_nothing_of_one_is_kept_with_strip(sign: Signers, uploads: dict[str, bytes]) -> None:
