@@ -42,7 +42,7 @@ class Unreasonable(ValueError):
 def manifest_bytes(data: bytes) -> int:
     """The length of a file's C2PA manifest store, as the store states it; 0 where there is none.
 
-    It stands in one piece as far as its description in each format (C2PA specification 2.2, appendix A), JPEG included.
+    It stands in one piece as far as its description in each format (C2PA specification 2.4, appendix A), JPEG included.
     """
     at = data.find(_MANIFEST_STORE) - 12
     return (int.from_bytes(data[at : at + 4]) or len(data) - at) if at >= 0 else 0

@@ -26,7 +26,7 @@ DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
 MANIFEST = b"caBX"
-"""C2PA's (specification 2.2, appendix A.3.2)."""
+"""C2PA's (specification 2.4, appendix A)."""
 
 XMP = b"XML:com.adobe.xmp"
 ORIENTATION_TEXTS = (XMP, b"Raw profile type exif", b"exif")

@@ -1,4 +1,4 @@
-"""Certificates of an authority of the tests' own, as C2PA wants those of signers (specification 2.2, 14.5.1)."""
+"""Certificates of an authority of the tests' own, as C2PA wants those of signers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

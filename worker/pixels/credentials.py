@@ -1,4 +1,4 @@
-"""The operator's key and certificates, with which results are signed (C2PA specification 2.2, section 14)."""
+"""The operator's key and certificates, with which results are signed (C2PA specification 2.4, "Trust Model")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ CERTIFICATES, KEY = "INFILL_C2PA_CERTIFICATES", "INFILL_C2PA_KEY"
 MAX_CHAIN_BYTES = 16 * 1024
 """Every result carries the chain."""
 ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
-"""Of C2PA (13.2.1), by the key's curve."""
+"""Of C2PA ("Signature Algorithms"), by the key's curve."""
 RSA_BITS = 2048
 ALLOWED = "an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of 2,048 bits or more"
 

@@ -1,4 +1,4 @@
-"""C2PA manifests (specification 2.2): what a result's says, and how it is signed and bound to the file, in a child.
+"""C2PA manifests (specification 2.4): what a result's says, and how it is signed and bound to the file, in a child.
 
 c2pa-python parses the manifests of strangers. It is run in a child (``signing.py``), with its network switched off, and
 with no descriptor left to open: neither a socket nor a file.
@@ -49,7 +49,7 @@ PLACE = re.compile(r"gps|location|latitude|longitude|(?:^|:)(?:city|state|countr
 THUMBNAIL = "c2pa.thumbnail"
 """Of the photo before it was edited."""
 KEPT = ("c2pa.actions", "c2pa.hash", "c2pa.ingredient")
-"""What may not be left out of a manifest that is carried (6.8.3), and what others hang on."""
+"""What may not be left out of a manifest that is carried ("Redaction of Assertions"), and what others hang on."""
 REDACTED = {"action": "c2pa.redacted", "reason": "c2pa.PII.present"}
 
 

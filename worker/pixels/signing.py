@@ -55,7 +55,7 @@ class Statement:
         }
 
     def _actions(self) -> list[dict[str, Any]]:
-        """C2PA specification 2.2, 18.15: in their order."""
+        """C2PA specification 2.4, "Actions": in their order."""
         parameters = self.parameters
         edited = {
             "action": "c2pa.edited",
@@ -169,7 +169,7 @@ def _judged(upload: bytes, statement: Statement) -> ManifestAction:
 
 
 def _rectangle(box: Box) -> dict[str, Any]:
-    """A region of interest (18.3)."""
+    """A C2PA "region of interest"."""
     left, top, right, bottom = box
     origin, size = {"x": left, "y": top}, {"width": right - left, "height": bottom - top}
     return {"type": "spatial", "shape": {"type": "rectangle", "unit": "pixel", "origin": origin, **size}}

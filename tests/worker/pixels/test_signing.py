@@ -20,7 +20,7 @@ from jobs.file_structure import manifest_bytes
 from jobs.outputs import MANIFEST_BYTES, SIGNATURE_BYTES
 from jobs.png_chunks import is_png, without
 from jobs.sandbox.errors import Limits
-from jobs.schema import Extension, JobReport, OutputFormat
+from jobs.schema import Extension, JobReport, ManifestAction, OutputFormat
 from tests.factories import encoded, inpaint_parameters, noise, png
 from tests.png_files import with_chunks
 from tests.worker import exiftool
@@ -174,7 +174,7 @@ def test_exiftool_reads_it(results: dict[str, tuple[bytes, bytes]], tmp_path: Pa
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_it_lies_where_the_format_has_it(results: dict[str, tuple[bytes, bytes]], kind: str) -> None:
-    """C2PA specification 2.2, appendix A."""
+    """C2PA specification 2.4, appendix A."""
     box = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
     before = {"png": b"caBX", "jpeg": b"JP", "webp": b"C2PA", "avif": box}
     signed = results[kind][1]
@@ -420,6 +420,17 @@ def test_a_result_that_the_child_cannot_take_fails_its_job_and_the_next_one_is_s
     finally:
         signers.close()
     assert read(signed)["validation_state"] == "Trusted"
+
+
+def test_what_was_too_much_is_not_tried_with_every_image() -> None:
+    tried = list[bool]()
+
+    def sign(result: bytes, upload: bytes, _: Statement) -> tuple[bytes, ManifestAction]:
+        tried.append(bool(upload))
+        return result, "unreadable" if upload else "none"
+
+    report, images = repaint(PHOTO, sign=sign, n=3)
+    assert tried == [True, False, False] and fate(report) == "unreadable" and len(images) == 3
 
 
 def test_an_upload_that_is_too_much_for_the_child_costs_only_its_manifest(uploads: dict[str, bytes]) -> None:

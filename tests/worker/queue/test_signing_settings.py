@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from redis import Redis
 from jobs.errors import BadCredentials, SigningFailed
 from jobs.sandbox.errors import Limits
 from tests.factories import noise, png
+from tests.programs import program
 from tests.worker.certificates import (
     CLAIM_SIGNING,
     ROOT,
@@ -34,6 +36,7 @@ from worker.pixels.credentials import Credentials, checked, credentials_of
 from worker.pixels.signing import LIMITS, Signers
 from worker.settings import WorkerSettings
 
+ROOT_FOLDER = Path(__file__).parents[3]
 KEY = key_of("p256")
 OWN = ROOT.certificate(KEY)
 
@@ -175,6 +178,21 @@ def test_nothing_is_signed_once_the_certificate_has_expired() -> None:
             signers(png(noise((8, 8, 3))), b"", None)  # type: ignore[arg-type]
     finally:
         signers.close()
+
+
+def test_the_first_certificate_to_expire_counts() -> None:
+    soon, late = ROOT.certificate(KEY, days=(-1, 5)), ROOT.root
+    assert checked(chain_of([soon, late]), pem_of(KEY)).until == soon.not_valid_after_utc
+
+
+def test_the_key_that_the_documentation_makes_signs(tmp_path: Path) -> None:
+    (commands,) = re.findall(r"```sh\n(openssl .*?)```", (ROOT_FOLDER / "docs/marking.md").read_text(), re.DOTALL)
+    program("openssl")
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, capture_output=True)
+    files = {"c2pa_certificates": str(tmp_path / "chain.pem"), "c2pa_key": str(tmp_path / "key.pem")}
+    signers = signers_of(WorkerSettings.model_validate(files))
+    assert signers
+    signers.close()
 
 
 def test_credentials_do_not_show_their_key() -> None:
