@@ -17,7 +17,7 @@ from PIL import Image
 
 from jobs.errors import SigningFailed
 from jobs.file_structure import manifest_bytes
-from jobs.outputs import MANIFEST_BYTES, SIGNATURE_BYTES
+from jobs.outputs import MANIFEST_BYTES, SIGNATURE_BYTES, manifest_room
 from jobs.png_chunks import is_png, without
 from jobs.sandbox.errors import Limits
 from jobs.schema import Extension, JobReport, ManifestAction, OutputFormat
@@ -73,9 +73,14 @@ def manifested(
     assertions: list[dict[str, Any]] | None = None,
     thumbnail: bytes = b"small",
     parameters: dict[str, str] | None = None,
+    compressed: bool = False,
 ) -> bytes:
     """A photo with a valid manifest of somebody else's."""
-    settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_trust": False}}
+    settings = {
+        "builder": {"thumbnail": {"enabled": False}},
+        "verify": {"verify_trust": False},
+        "core": {"prefer_compress_manifests": compressed},
+    }
     source = SOURCE.rsplit("/", 1)[0] + "/digitalCapture"
     created = {"action": "c2pa.created", "digitalSourceType": source, "parameters": parameters or {}}
     made = [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}, *(assertions or [])]
@@ -326,6 +331,16 @@ def test_one_of_more_bytes_than_are_carried_is_left_out(sign: Signers) -> None:
     report, (signed,) = repaint(manifested("JPEG", thumbnail=bytes(MANIFEST_BYTES)), sign=sign)
     assert fate(report) == "too_large" and len(signed) < len(PHOTO) + 2 * SIGNATURE_BYTES
     assert read(signed)["validation_state"] == "Trusted"
+
+
+def test_a_compressed_one_is_kept_but_not_one_whose_check_takes_more_room_than_itself(sign: Signers) -> None:
+    assertion = {"label": "org.test.words", "data": {"words": "x" * 1_000}}
+    for count, expected in ((1, "kept"), (300, "too_large")):
+        upload = manifested("JPEG", [assertion] * count, compressed=True)
+        assert b"brob" in upload and manifest_bytes(upload) < 8_000 * (1 + count // 2)
+        report, (signed,) = repaint(upload, sign=sign)
+        assert fate(report) == expected and read(signed)["validation_state"] == "Trusted"
+        assert len(signed) - len(PHOTO) < manifest_room(manifest_bytes(upload))
 
 
 def test_one_that_lies_about_its_length_is_left_out(sign: Signers) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import c2pa
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from redis import Redis
 
@@ -193,6 +194,16 @@ def test_the_key_that_the_documentation_makes_signs(tmp_path: Path) -> None:
     signers = signers_of(WorkerSettings.model_validate(files))
     assert signers
     signers.close()
+
+
+def test_a_signature_that_does_not_hold_is_not_given_out() -> None:
+    fresh, other = checked(*usual()), ec.generate_private_key(ec.SECP256R1())
+    signers = Signers(Credentials(fresh.algorithm, fresh.chain, pem_of(other), fresh.until), 1)
+    try:
+        with pytest.raises(BadCredentials, match="does not match"):
+            signers.check()
+    finally:
+        signers.close()
 
 
 def test_credentials_do_not_show_their_key() -> None:
