@@ -11,7 +11,7 @@ from jobs.errors import BadCredentials, SigningFailed
 from jobs.file_structure import manifest_bytes
 from jobs.outputs import MANIFEST_BYTES, MEDIA_TYPES
 from jobs.regions import Box
-from jobs.sandbox.errors import Limits, SandboxError
+from jobs.sandbox.errors import ChildCrashed, FunctionFailed, LimitExceeded, Limits, SandboxError
 from jobs.sandbox.pool import Sandbox
 from jobs.schema import Extension, InpaintParameters, ManifestAction, PictureFormat, Task
 from worker.pixels.credentials import CERTIFICATES, Credentials
@@ -111,7 +111,7 @@ class Signers:
                 return self._signed([result], arguments)[0], action
             try:
                 return self._signed([result, upload], arguments)
-            except SandboxError:  # the manifest has cost a child; the result can do without it
+            except (LimitExceeded, ChildCrashed, FunctionFailed):  # the result can do without the upload's manifest
                 return self._signed([result], arguments)[0], "unreadable"
         except SandboxError as error:
             raise SigningFailed("The result could not be signed, so it is not delivered.") from error
