@@ -39,7 +39,7 @@ JOB: dict[str, Any] = {
         "bits": 8,
         "color": "icc",
         "color_action": "carried",
-        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped"},
+        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped", "c2pa": "none"},
     },
     "images": [
         {
