@@ -42,7 +42,7 @@ JOB: dict[str, Any] = {
         "bit_depth": 8,
         "color": "icc",
         "color_action": "carried",
-        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped"},
+        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped", "c2pa": "none"},
     },
     "images": [
         {

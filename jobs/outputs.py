@@ -24,6 +24,11 @@ LONGEST_PX: dict[OutputFormat, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 3
 METADATA_BYTES = 16 * 1024
 """Of a photo's EXIF, and again of its XMP, that a result carries at most; what is kept of longer ones is nothing."""
 
+MANIFEST_BYTES = 2**20
+"""Of a photo's C2PA manifests that a signed result carries at most, by the same rule."""
+SIGNATURE_BYTES = 32 * 1024
+"""A signed result's own manifest at most: its certificates are 16 KiB at most."""
+
 UP_TO_USUAL, AT_BEST = 0, 1
 SAMPLE_BYTES: dict[OutputFormat, tuple[float, float]] = {
     "png": (1.01, 1.01),
@@ -91,6 +96,14 @@ def file_bytes(
         output_format == "png"
     )  # which has a byte for each row
     return int(height * samples * SAMPLE_BYTES[output_format][AT_BEST if (quality or 0) > QUALITY else UP_TO_USUAL])
+
+
+def manifest_room(uploaded: int) -> int:
+    """The bytes that a signed result's manifests take at most; ``uploaded``: those of the photo's.
+
+    What is found when they are checked is written down beside them, and is no longer than they are.
+    """
+    return SIGNATURE_BYTES + 2 * min(uploaded, MANIFEST_BYTES)
 
 
 def _channels_in(output_format: OutputFormat, channels: int) -> int:

@@ -17,7 +17,8 @@ from rq.registry import FinishedJobRegistry
 
 from jobs import keys, png_chunks
 from jobs.errors import StoreFull, TooLarge
-from jobs.outputs import METADATA_BYTES, file_bytes
+from jobs.file_structure import manifest_bytes
+from jobs.outputs import METADATA_BYTES, file_bytes, manifest_room
 from jobs.previews import MAX_BYTES as PREVIEW_BYTES
 from jobs.schema import InpaintParameters
 from jobs.settings import QueueSettings
@@ -158,7 +159,8 @@ def results_at_most(parameters: InpaintParameters, image: bytes, size: tuple[int
     pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels, bits)
     carried = sum(map(len, stated.values())) if image[:4] == PNG else min(len(image), png_chunks.MAX_PROFILE_BYTES)
     metadata = 0 if parameters.metadata == "strip" else 2 * METADATA_BYTES
-    image_bytes = pixels + carried + carried // 100 + metadata + AROUND_BYTES
+    manifests = manifest_room(manifest_bytes(image))
+    image_bytes = pixels + carried + carried // 100 + metadata + manifests + AROUND_BYTES
     return parameters.n * image_bytes + AROUND_BYTES + PREVIEW_BYTES
 
 

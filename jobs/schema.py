@@ -56,6 +56,7 @@ PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
 PromptSyntax = Literal["plain", "a1111"]
 MetadataChoice = Literal["keep", "keep_gps", "strip"]
 MetadataAction = Literal["kept", "dropped", "too_large", "unreadable", "none"]
+ManifestAction = Literal["kept", "invalid", "dropped", "too_large", "unreadable", "none"]
 ColorStatement = Literal["icc", "cicp", "srgb", "gama_chrm", "exif", "none"]
 ColorAction = Literal["carried", "converted", "ignored", "none"]
 Approximation = Literal[
@@ -323,6 +324,9 @@ class MetadataReport(Record):
     exif: MetadataAction = Field(description="Of the camera, the shot, the author; none: it says nothing of these.")
     xmp: MetadataAction = Field(description="Of the author, what is shown, the rights.")
     gps: MetadataAction = Field(description="Where it was taken, as EXIF or XMP have it.")
+    c2pa: ManifestAction = Field(
+        "none", description="Its C2PA manifest. kept, invalid: an ingredient of the result's own, which says so."
+    )
 
 
 class PictureReport(Record):
@@ -343,6 +347,11 @@ class PictureReport(Record):
         description="carried: the result has the statement. converted: the values became sRGB. ignored: it is unusable."
     )
     metadata: MetadataReport | None = Field(None, description="null: a worker of an older version dropped all of it.")
+
+    def with_manifest(self, action: ManifestAction) -> "PictureReport":
+        """The same photo, and what became of its C2PA manifest."""
+        metadata = self.metadata and self.metadata.model_copy(update={"c2pa": action})
+        return self.model_copy(update={"metadata": metadata})
 
 
 class ImageInfo(Record):

@@ -23,6 +23,7 @@ from jobs.schema import (
     InputName,
     JobReport,
     MaskReport,
+    PictureReport,
     PromptTokens,
     RegionReport,
     Timings,
@@ -38,6 +39,7 @@ from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
+from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")
 
@@ -51,6 +53,7 @@ class Task:
     entry: ModelEntry
     stopwatch: Stopwatch
     marks: bool = True  # whether results are marked as changed by a model
+    sign: Sign | None = None
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
     area_px: int = 0  # of the canvas; 0 until it has been opened
@@ -72,6 +75,7 @@ class Task:
             raise Undecodable("The job's uploads have expired.")
         decoded, uploaded = decode(present, asked.output_color, asked.metadata, asked.bit_depth)
         self.picture = extended(decoded, self.parameters.extend, uploaded)
+        self.upload = present["image"] if self.sign else b""
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
@@ -114,6 +118,7 @@ class Task:
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
             for index, writer in enumerate(writers)
         ]
+        picture = self._signed(self.picture.reported(writers[0].states_colours))
         (w, h), kind = self.picture.size, MEDIA_TYPES[self.parameters.output_format]
         self.stopwatch.enter("wait")
         return JobReport(
@@ -123,9 +128,17 @@ class Task:
             timings=timings,
             approximate=self.given_up,
             region=self._region_report,
-            picture=self.picture.reported(writers[0].states_colours),
+            picture=picture,
             **self.tokens,
         )
+
+    def _signed(self, picture: PictureReport) -> PictureReport:
+        """The report, with what became of the upload's manifest once the images are signed. Raises SigningFailed."""
+        if self.sign is None:
+            return picture
+        statement = Statement(self.parameters, picture.format, self.bbox)
+        self.images, action = signed(self.sign, self.images, self.upload, statement)
+        return picture.with_manifest(action)
 
     def _mask_report(self, changed_outside: int) -> MaskReport:
         return MaskReport(
