@@ -21,7 +21,7 @@ FIXED_SIZE: tuple[Convention, ...] = ("migan",)
 
 LIMITS = ("max_num_inference_steps", "max_n")
 
-UNUSED = ("prompt", "negative_prompt", *Sampling.model_fields, "loras")
+UNUSED = ("prompt", "negative_prompt", "prompt_syntax", *Sampling.model_fields, "loras")
 """Request fields that such a network does nothing with."""
 
 

@@ -12,7 +12,8 @@ from app.examples import KEY_PROBLEMS, problems
 from app.schedulers import offered_schedulers
 from jobs.catalog import Catalog, Preset, TaskRecipe, workers_by_model
 from jobs.feedforward import unused_fields
-from jobs.schema import Record, WorkerPresence
+from jobs.prompt_syntax import syntaxes_of
+from jobs.schema import PromptSyntax, Record, WorkerPresence
 from jobs.speed import WorkerSpeed
 
 router = APIRouter(
@@ -38,6 +39,7 @@ class ModelView(Record):
     max_size_px: int = Field(description="Longest side that is run.")
     max_num_inference_steps: int
     max_n: int
+    prompt_syntaxes: list[PromptSyntax] = Field(description="What `prompt_syntax` can be where words are weighted.")
     needs_surroundings: bool = Field(description="Whether it paints from what surrounds a hole: no full masks then.")
     unused_fields: list[str] = Field(
         description="Request fields that it does nothing with; values other than its own are refused."
@@ -96,5 +98,6 @@ def _view(
         loading_by=[worker for worker, speed in speeds.items() if name in speed.loading],
         schedulers=schedulers,
         unused_fields=list(unused_fields(catalog.models[name])),
+        prompt_syntaxes=syntaxes_of(catalog.models[name].family),
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

@@ -79,6 +79,7 @@ def test_other_families_have_no_convention() -> None:
 SENT: dict[str, Any] = {
     "prompt": "sand",
     "negative_prompt": "people",
+    "prompt_syntax": "a1111",
     "num_inference_steps": 8,
     "guidance_scale": 7.5,
     "strength": 0.5,

@@ -21,7 +21,7 @@ import torch
 
 from jobs.errors import BadModel, NoSurroundings, NotFinite
 from jobs.feedforward import FIXED_SIZE, Convention
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens
 from worker.denoise.device import is_out_of_memory
 from worker.denoise.state import AdapterSet, BatchKey, State
 from worker.denoise.transfer import to_device
@@ -104,8 +104,8 @@ class FeedForward:
         """Nothing is: there is no VAE."""
         yield
 
-    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
-        return False
+    def prompt_tokens(self, prompt: str, syntax: PromptSyntax) -> list[PromptTokens]:
+        return []
 
     @torch.inference_mode()
     def prepare(
