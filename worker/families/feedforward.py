@@ -136,7 +136,7 @@ class FeedForward:
         return self._painted(torch.cat([it.picture for it in states]), torch.cat([it.hole for it in states]))
 
     def _painted(self, picture: Tensor, hole: Tensor) -> Tensor:
-        # TorchScript's optimizer rewrites a network after its first calls: the same request would have other pixels
+        # TorchScript's optimizer rewrites a network after its first calls: pixels of the same request may then differ
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             painted = self._call(self.network, picture, hole)
         if painted.shape != picture.shape:

@@ -55,7 +55,6 @@ def test_a_network_that_was_trained_paints_what_surrounds_the_hole(convention: C
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_a_file_paints_as_the_network_that_was_saved_at_every_call(convention: Convention, tmp_path: Path) -> None:
-    """TorchScript would optimize a network after its first calls, and so change its pictures."""
     file = painters.save(painters.NETWORKS[convention](painters.trained()), tmp_path / "net.pt")
     loaded, entry = read(file, convention=convention), painters.entry(convention)
     photo, mask = noise((70, 90, 3)), mask_with(np.s_[20:40, 30:60], (70, 90))
@@ -65,15 +64,22 @@ def test_a_file_paints_as_the_network_that_was_saved_at_every_call(convention: C
     assert np.abs(direct.astype(int) - first).max() <= 1
 
 
+def test_torchscripts_optimizer_does_not_rewrite_a_network_between_two_calls() -> None:
+    recorder, _ = asked_of("lama", PICTURE, MASK, 0.5)
+    assert recorder.optimized and not any(recorder.optimized)
+
+
 class Recorder(torch.nn.Module):
     """Keeps what it is called with, and returns a picture of one value; ``value`` as the convention has it."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value, self.inputs = value, list[tuple[torch.Tensor, ...]]()
+        self.optimized = list[bool]()
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         self.inputs.append(inputs)
+        self.optimized.append(torch._C._get_graph_executor_optimize())
         return torch.full_like(inputs[0][:, :3], self.value)
 
 
