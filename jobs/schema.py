@@ -49,6 +49,7 @@ Scheduler = Literal[
 Task = Literal["fill", "remove", "extend", "replace_background"]
 """The last one is known to the API alone: a fill of what is behind the subject."""
 Crop = Literal["auto", "off"]
+Hires = Literal["off", "tile"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
 PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
@@ -178,6 +179,11 @@ class InpaintRequest(Common):
     masked_content: MaskedContent | None = Field(
         None, description="What the denoising starts from under the mask; matters where strength is below 1."
     )
+    hires: Hires | None = Field(
+        None,
+        description="A hole larger than the model's size. off: painted small and enlarged. tile: then once more in "
+        "overlapping tiles, at the photo's own pixels. null: tile where few are enough.",
+    )
     cache_interval: CacheInterval | None = Field(
         None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
     )
@@ -229,6 +235,7 @@ class InpaintParameters(Common):
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
+    hires: Hires = Field("off", exclude_if=lambda hires: hires == "off")
 
     @property
     def seeds(self) -> list[int]:
@@ -294,6 +301,11 @@ class RegionReport(Record):
     box: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
     run_px: tuple[int, int] = Field(description="Width and height that the box had while the network painted it.")
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
+    tiles: int = Field(
+        0,
+        description="How many tiles were then run over it at the input's own pixels; absent: none.",
+        exclude_if=lambda tiles: not tiles,
+    )
 
 
 class MetadataReport(Record):

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from jobs import mask_values
+from jobs import mask_values, tiles
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.outputs import MEDIA_TYPES
-from jobs.regions import SURROUNDINGS_PX, plan_region
+from jobs.regions import SURROUNDINGS_PX, Region, plan_region
 from jobs.schema import (
     Approximation,
     ImageInfo,
@@ -33,12 +33,15 @@ from worker.engine.previews import Previews
 from worker.engine.stopwatch import Stopwatch
 from worker.families.base import Family
 from worker.pixels import masks, regions, xmp
-from worker.pixels.canvas import Canvas, Pixels, shown
+from worker.pixels.canvas import Canvas, Pixels, shown, shown_tile
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
+from worker.pixels.painting import Painting
 
 Done = TypeVar("Done")
+import os
+START_FILLED=bool(int(os.environ.get("SF","1")))
 
 
 @dataclass(eq=False)
@@ -52,17 +55,20 @@ class Task:
     marks: bool = True  # whether results are marked as changed by a model
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
-    area_px: int = 0  # of the canvas; 0 until it has been opened
+    passes: Sequence[Region] = ()  # in order, the first one and its tiles; known once it has been opened
+    begun: int = 0  # which of them it is at
+    steps_before: int = 0  # steps of the passes before
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
+    painting: Painting | None = None  # of a job of several passes, once the first one has been decoded
     previews: Previews = field(default_factory=Previews)
     outcome: JobReport | Exception | None = None
 
     # ---- codec threads
 
-    def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> Canvas:
-        """Decode the upload, compute the effective mask, cut out the region."""
+    def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> list[Canvas]:
+        """Decode the upload, compute the effective mask, plan the passes; the first one's canvas."""
         self.stopwatch.enter("decode")
         present = {name: data for name, data in inputs.items() if data is not None}
         if present.keys() != inputs.keys():
@@ -72,35 +78,61 @@ class Task:
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
-        canvas = self._cut()
+        self.passes = self._planned(uploaded)
+        image, hidden = shown(self.picture, self.mask, self.passes[0])
+        fill, extends = self.parameters.masked_content == "fill", self.parameters.extend is not None
+        canvas = Canvas(image, hidden, fill, continued=extends)
+        _ = canvas.start, canvas.digests  # made here, on a codec thread
         self.stopwatch.enter("wait")
-        return canvas
+        return [canvas]
 
-    def _cut(self) -> Canvas:
-        """The region, widened until it holds something that is known, and its canvas."""
+    def _planned(self, uploaded: Pixels) -> list[Region]:
+        """The region, widened until it holds something that is known, and the tiles over it, if it is run shrunk."""
         parameters, entry = self.parameters, self.entry
         box = masks.bounding_box(self.mask)
         if box is None:
             raise Undecodable("The mask is empty.")
         sides = (entry.size_px, entry.max_size_px)
         self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
-        self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        region = plan_region(self.picture.size, box, padding_px, crop, sides)
         known = regions.known(self.mask, self.picture.alpha)
-        while not regions.holds(known, self.region.box) and self.region.size != self.picture.size:
+        while not regions.holds(known, region.box) and region.size != self.picture.size:
             padding_px = 2 * padding_px + SURROUNDINGS_PX
-            self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
-        self.area_px = self.region.canvas[0] * self.region.canvas[1]
-        image, hidden = shown(self.picture, self.mask, self.region)
-        canvas = Canvas(image, hidden, parameters.masked_content == "fill", continued=parameters.extend is not None)
-        _ = canvas.start, canvas.digests  # made here, on a codec thread
-        return canvas
+            region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        if region.scale == 1 or parameters.hires != "tile":
+            return [region]
+        cells = tiles.cells_of(self.mask)
+        return [region, *tiles.from_the_known(tiles.plan_tiles(self.picture.size, box, cells, sides), cells)]
+
+    def go_on(self, canvases: Pixels) -> list[Canvas]:
+        """Keep what a pass has painted, (n, h, w, 3); the next one's canvases, one for each image."""
+        self.stopwatch.enter("paste")
+        self._lay(canvases)
+        self.stopwatch.enter("crop")
+        tile, share = self.region, self.painting.share(self.region.box)
+        layers = (self.painting.layer(index, tile.box) for index in range(self.parameters.n))
+        made = [
+            Canvas(*shown_tile(self.picture, self.mask, share, layer, tile), START_FILLED, continued=True, painted=True)
+            for layer in layers
+        ]
+        for canvas in made:
+            _ = canvas.start, canvas.filled, canvas.digests
+        self.stopwatch.enter("wait")
+        return made
+
+    def _lay(self, canvases: Pixels) -> None:
+        if self.painting is None:
+            self.painting = Painting(self.passes[0], canvases)
+        else:
+            self.painting.add(self.passes[len(self.painting.tiles) + 1], canvases)
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
         self.stopwatch.enter("paste")
         original = self.picture.pixels
-        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
-        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
+        results = self._tiled(original, canvases) if self.tiles else [
+            regions.paste(original, self.picture.in_its_mode(canvas), self.region, self.mask) for canvas in canvases
+        ]
         report = self._mask_report(original, results)
         self.stopwatch.enter("png")
         writers = [
@@ -123,6 +155,16 @@ class Task:
             picture=self.picture.reported(writers[0].states_colours),
         )
 
+    def _tiled(self, original: Pixels, canvases: Pixels) -> list[Pixels]:
+        """The results of tiles: each part of the hole lies in one."""
+        self._lay(canvases)
+        results = [original.copy() for _ in range(self.parameters.n)]
+        for tile in self.passes[1:]:
+            for index, result in enumerate(results):
+                painted = self.picture.in_its_mode(self.painting.layer(index, tile.box))
+                regions.paste_onto(result, original, painted, tile.box, self.mask)
+        return results
+
     def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
@@ -134,12 +176,13 @@ class Task:
 
     @property
     def _region_report(self) -> RegionReport:
-        return RegionReport(box=self.region.box, run_px=self.region.run_px, scale=round(self.region.scale, 6))
+        first = self.passes[0]
+        return RegionReport(box=first.box, run_px=first.run_px, scale=round(first.scale, 6), tiles=len(self.tiles))
 
     @property
     def given_up(self) -> list[Approximation]:
         """All that the result lacks of the model's best."""
-        asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.region)
+        asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.passes[0], len(self.tiles))
         return list(dict.fromkeys([*asked, *self.found]))
 
     @property
@@ -159,10 +202,17 @@ class Task:
 
     # ---- engine thread
 
-    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+    def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+        """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
         self.family = family
-        parts = canvas, self.parameters, self.stopwatch.enter, adapters
-        self.states = self._tiled_at_need(partial(family.prepare, *parts))
+        asked = tiles.asked_of(self.parameters, self.entry, self.begun)
+        self.states = [
+            state
+            for canvas, parameters in zip(canvases, asked, strict=True)
+            for state in self._tiled_at_need(
+                partial(family.prepare, canvas, parameters, self.stopwatch.enter, adapters)
+            )
+        ]
         self.stopwatch.enter("text_encode")
         if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
             self.found.append("prompt_cut")
@@ -185,6 +235,30 @@ class Task:
         return done
 
     # ---- at the boundaries
+
+    @property
+    def region(self) -> Region:
+        """Of the pass that it is at."""
+        return self.passes[self.begun]
+
+    @property
+    def tiles(self) -> Sequence[Region]:
+        return self.passes[1:]
+
+    @property
+    def area_px(self) -> int:
+        """Of the pass's canvas; 0 until it has been opened."""
+        return self.region.canvas[0] * self.region.canvas[1] if self.passes else 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another pass comes after this one."""
+        return self.begun + 1 < len(self.passes)
+
+    def leave_pass(self) -> None:
+        """It is at the next pass, whose canvases ``go_on`` makes."""
+        self.steps_before, self.states = self.step, []
+        self.begun += 1
 
     def enter(self, phase: str) -> None:
         """From now on the job's time counts for ``phase``."""
@@ -209,12 +283,14 @@ class Task:
 
     @property
     def steps(self) -> int:
+        if self.tiles:
+            return tiles.steps_of(self.parameters, self.entry, len(self.tiles))
         return self.states[0].steps if self.states else self.parameters.num_inference_steps
 
     @property
     def step(self) -> int:
-        """Steps done by the image that has done the fewest."""
-        return min((state.steps_done for state in self.states), default=0)
+        """Steps done by the image that has done the fewest, over all passes."""
+        return self.steps_before + min((state.steps_done for state in self.states), default=0)
 
     @property
     def eta_ms(self) -> float:

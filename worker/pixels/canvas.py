@@ -35,6 +35,7 @@ class Canvas:
     mask: Pixels
     start_filled: bool = False
     continued: bool = False
+    painted: bool = False
 
     @cached_property
     def filled(self) -> Pixels:
@@ -77,6 +78,22 @@ def shown(picture: Picture, mask: Pixels, region: Region) -> tuple[Pixels, Pixel
     if missing.min() == 255:
         return image, missing
     return blended(image, soft_fill(image, missing), unknown), hidden
+
+
+def shown_tile(picture: Picture, mask: Pixels, share: Pixels, layer: Pixels, tile: Region) -> tuple[Pixels, Pixels]:
+    """A tile's image and mask: what has been painted so far lies in the hole, and where the picture is transparent.
+
+    Args:
+        mask: the effective one, (H, W).
+        share: how far the tile decides, (h, w) of its box, as a mask's values.
+        layer: what has been painted there, (h, w, 3).
+    """
+    left, top, right, bottom = tile.box
+    here = slice(top, bottom), slice(left, right)
+    hidden = mask_values.hidden(mask[here])
+    unknown = hidden if picture.alpha is None else np.maximum(hidden, mask_values.hidden(255 - picture.alpha[here]))
+    image = blended(picture.rgb[here], layer, unknown)
+    return regions.padded(image, tile), regions.padded(np.minimum(hidden, mask_values.hidden(share)), tile)
 
 
 def digest(pixels: NDArray[Any]) -> bytes:

@@ -1,0 +1,123 @@
+"""The passes of a job whose hole is larger than its model's longest side: one that is run shrunk, then tiles.
+
+The first pass decides what the hole holds (``jobs/regions.py``). Each tile is then painted over the enlarged result, at
+native pixels, and sees what the tiles before it have painted (``worker/pixels/painting.py``).
+
+Here, because both sides ask: the worker runs the tiles, the API counts them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.catalog import ModelEntry
+from jobs.regions import SURROUNDINGS_PX, Box, Region, bucket_sides
+from jobs.schedulers import steps_run
+from jobs.schema import MAX_SEED, InpaintParameters
+
+CELL_PX = 64
+"""Side of the squares by which it is known where a mask has something."""
+
+OVERLAP_SHARE = 4
+"""Tiles overlap by at least their side divided by this."""
+
+SEED_STRIDE = 0x9E3779B1
+"""Between the seeds of one tile and the next: far from those of neighbouring images."""
+
+Cells = NDArray[np.uint8]
+"""(rows, columns): 1 where any pixel of the square is above 0 in the mask."""
+
+
+def cells_of(mask: NDArray[np.uint8]) -> Cells:
+    """Where a mask, (H, W), has something."""
+    height, width = mask.shape
+    rows = np.maximum.reduceat(mask, np.arange(0, height, CELL_PX), axis=0)
+    return (np.maximum.reduceat(rows, np.arange(0, width, CELL_PX), axis=1) > 0).astype(np.uint8)
+
+
+def grown(cells: Cells, reach_px: int) -> Cells:
+    """Where a mask that grows by up to ``reach_px`` can have something."""
+    side = 2 * -(-reach_px // CELL_PX) + 1
+    return np.asarray(cv2.dilate(cells, np.ones((side, side), np.uint8)), np.uint8) if side > 1 else cells
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where tiles begin in the picture, how many pixels each has, and the canvas side that these are run on."""
+
+    starts: Sequence[int]
+    span: int
+    side: int
+
+
+def plan_tiles(size: tuple[int, int], bbox: Box, cells: Cells, sides: tuple[int, int]) -> list[Region]:
+    """The tiles that cover a mask at native pixels, row by row; places without any mask have none.
+
+    Args:
+        size: the picture's width and height.
+        bbox: the mask's bounding box.
+        cells: where in the picture the mask has something.
+        sides: the shortest and the longest canvas side of the model.
+    """
+    across, down = (_axis(size[axis], bbox[axis], bbox[axis + 2], sides) for axis in (0, 1))
+    canvas = across.side, down.side
+    x, y = (across.side - across.span) // 2, (down.side - down.span) // 2
+    inner = x, y, x + across.span, y + down.span
+    boxes = [(left, top, left + across.span, top + down.span) for top in down.starts for left in across.starts]
+    return [Region(box, canvas, inner) for box in boxes if _part(cells, box).any()]
+
+
+def _axis(size: int, begin: int, end: int, sides: tuple[int, int]) -> _Axis:
+    """Tiles of the longest side at even distances; a single one where a shorter side is enough."""
+    begin, end = max(0, begin - SURROUNDINGS_PX), min(size, end + SURROUNDINGS_PX)
+    side = next((side for side in bucket_sides(*sides) if side >= end - begin), sides[1])
+    span = min(side, size)
+    overlap = side // OVERLAP_SHARE
+    count = max(1, -(-(end - begin - overlap) // (side - overlap)))
+    if count == 1:
+        return _Axis([min(max((begin + end - span) // 2, 0), size - span)], span, side)
+    return _Axis([begin + (end - begin - span) * index // (count - 1) for index in range(count)], span, side)
+
+
+def from_the_known(tiles: Sequence[Region], cells: Cells) -> list[Region]:
+    """The tiles in the order in which they are run: next comes the one with most that is known or has been painted."""
+    unknown, left, ordered = cells.copy(), list(tiles), list[Region]()
+    while left:
+        nearest = min(left, key=lambda tile: float(_part(unknown, tile.box).mean()))
+        left.remove(nearest)
+        ordered.append(nearest)
+        _part(unknown, nearest.box)[:] = 0
+    return ordered
+
+
+def _part(cells: Cells, box: Box) -> Cells:
+    left, top, right, bottom = box
+    return cells[top // CELL_PX : -(-bottom // CELL_PX), left // CELL_PX : -(-right // CELL_PX)]
+
+
+def asked_of(parameters: InpaintParameters, entry: ModelEntry, index: int) -> list[InpaintParameters]:
+    """What is asked of a pass: the first one (0) paints all images, a later one each by itself on what it has so far.
+
+    Each tile has seeds of its own, or all would have the same grain.
+    """
+    if index == 0:
+        return [parameters]
+    strength = tile_strength(parameters, entry)
+    update = {"n": 1, "strength": strength, "masked_content": "original"}
+    seeds = [(seed + index * SEED_STRIDE) % (MAX_SEED + 1) for seed in parameters.seeds]
+    return [parameters.model_copy(update={**update, "seed": seed}) for seed in seeds]
+
+
+def tile_strength(parameters: InpaintParameters, entry: ModelEntry) -> float:
+    """Never more than what was asked of the whole."""
+    return min(parameters.strength, entry.hires_strength)
+
+
+def steps_of(parameters: InpaintParameters, entry: ModelEntry, tiles: int) -> int:
+    """Denoising steps of a job, for each image, over all its passes."""
+    name, steps = parameters.scheduler, parameters.num_inference_steps
+    first, each = (steps_run(name, steps, strength) for strength in (parameters.strength, tile_strength(parameters, entry)))
+    return first + tiles * each
