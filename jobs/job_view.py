@@ -25,6 +25,7 @@ from jobs.schema import (
     RegionReport,
     Timings,
 )
+from jobs.tiles import steps_of
 
 
 class ImageLink(Record):
@@ -188,7 +189,7 @@ def _progress(
         return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
     return Progress(
         step=int(progress.get("step", 0)),
-        steps=int(progress.get("steps", parameters.num_inference_steps)),
+        steps=int(progress.get("steps", steps_of(parameters) if parameters.tiles else parameters.num_inference_steps)),
         eta_ms=eta_ms,
         preview_step=int(progress["preview_step"]) if "preview_step" in progress else None,
     )

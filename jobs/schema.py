@@ -209,6 +209,13 @@ class Extension(Record):
         return self.left, self.top, self.width - self.right, self.height - self.bottom
 
 
+class Tiles(Record):
+    """What is run after a first, shrunk pass (``jobs/tiles.py``)."""
+
+    count: int = Field(ge=1)
+    strength: Strength
+
+
 class TextRequest(Record):
     """The part of a request that a model's text encoders receive; it is their cache's key, so they can miss none."""
 
@@ -235,7 +242,7 @@ class InpaintParameters(Common):
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
-    hires: Hires = Field("off", exclude_if=lambda hires: hires == "off")
+    tiles: Tiles | None = Field(None, exclude_if=lambda tiles: tiles is None)
 
     @property
     def seeds(self) -> list[int]:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.catalog import ModelEntry
 from jobs.regions import SURROUNDINGS_PX, Box, Region, bucket_sides
 from jobs.schedulers import steps_run
 from jobs.schema import MAX_SEED, InpaintParameters
@@ -98,26 +97,20 @@ def _part(cells: Cells, box: Box) -> Cells:
     return cells[top // CELL_PX : -(-bottom // CELL_PX), left // CELL_PX : -(-right // CELL_PX)]
 
 
-def asked_of(parameters: InpaintParameters, entry: ModelEntry, index: int) -> list[InpaintParameters]:
+def asked_of(parameters: InpaintParameters, index: int) -> list[InpaintParameters]:
     """What is asked of a pass: the first one (0) paints all images, a later one each by itself on what it has so far.
 
     Each tile has seeds of its own, or all would have the same grain.
     """
-    if index == 0:
+    if parameters.tiles is None or index == 0:
         return [parameters]
-    strength = tile_strength(parameters, entry)
-    update = {"n": 1, "strength": strength, "masked_content": "original"}
+    asked = {"n": 1, "strength": parameters.tiles.strength, "masked_content": "fill", "tiles": None}
     seeds = [(seed + index * SEED_STRIDE) % (MAX_SEED + 1) for seed in parameters.seeds]
-    return [parameters.model_copy(update={**update, "seed": seed}) for seed in seeds]
+    return [parameters.model_copy(update={**asked, "seed": seed}) for seed in seeds]
 
 
-def tile_strength(parameters: InpaintParameters, entry: ModelEntry) -> float:
-    """Never more than what was asked of the whole."""
-    return min(parameters.strength, entry.hires_strength)
-
-
-def steps_of(parameters: InpaintParameters, entry: ModelEntry, tiles: int) -> int:
-    """Denoising steps of a job, for each image, over all its passes."""
-    name, steps = parameters.scheduler, parameters.num_inference_steps
-    first, each = (steps_run(name, steps, strength) for strength in (parameters.strength, tile_strength(parameters, entry)))
-    return first + tiles * each
+def steps_of(parameters: InpaintParameters, count: int = 0) -> int:
+    """Denoising steps of a job with tiles, for each image, over all its passes. ``count``: tiles, if they are known."""
+    name, steps, tiles = parameters.scheduler, parameters.num_inference_steps, parameters.tiles
+    first = steps_run(name, steps, parameters.strength)
+    return first + (count or tiles.count) * steps_run(name, steps, tiles.strength) if tiles else first

@@ -18,6 +18,7 @@ from jobs.formats import NAMES, PILLOW_FORMATS
 from jobs.mask_fields import MAX_BOXES, MAX_POINTS, MAX_SUBJECT_POINTS, MaskSubject
 from jobs.schema import (
     Crop,
+    Hires,
     InpaintRequest,
     MaskedContent,
     MaskMode,
@@ -46,6 +47,7 @@ class Choices(Record):
     masked_content: list[str]
     anchor: list[str]
     crop: list[str]
+    hires: list[str]
     output_format: list[str]
     output_color: list[str]
     metadata: list[str]
@@ -92,6 +94,7 @@ CHOICES = Choices(
     masked_content=list(get_args(MaskedContent)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
+    hires=list(get_args(Hires)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
     metadata=list(get_args(MetadataChoice)),

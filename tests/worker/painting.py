@@ -57,5 +57,5 @@ def repaint(photo: bytes, mask: Pixels = MASK, *, marks: bool = True, **fields: 
     """The report and the files of a job, with noise in place of what a network would paint."""
     task = task_of(ENTRY, JOB_ID, **fields)
     task.marks = marks
-    canvas = task.open({"image": photo, "mask": png(mask)})
+    (canvas,) = task.open({"image": photo, "mask": png(mask)})
     return task.close(noise((task.parameters.n, *canvas.image.shape))), task.images

@@ -14,6 +14,7 @@ from jobs import mask_values, tiles
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
+from jobs.eta import tiles_of
 from jobs.outputs import MEDIA_TYPES
 from jobs.regions import SURROUNDINGS_PX, Region, plan_region
 from jobs.schema import (
@@ -40,8 +41,6 @@ from worker.pixels.extension import extended
 from worker.pixels.painting import Painting
 
 Done = TypeVar("Done")
-import os
-START_FILLED=bool(int(os.environ.get("SF","1")))
 
 
 @dataclass(eq=False)
@@ -87,52 +86,53 @@ class Task:
         return [canvas]
 
     def _planned(self, uploaded: Pixels) -> list[Region]:
-        """The region, widened until it holds something that is known, and the tiles over it, if it is run shrunk."""
-        parameters, entry = self.parameters, self.entry
+        """The region, widened until it holds something that is known, and the tiles that come after it."""
+        parameters, size, sides = self.parameters, self.picture.size, self.entry.sides
         box = masks.bounding_box(self.mask)
         if box is None:
             raise Undecodable("The mask is empty.")
-        sides = (entry.size_px, entry.max_size_px)
         self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
-        region = plan_region(self.picture.size, box, padding_px, crop, sides)
+        region = plan_region(size, box, padding_px, crop, sides)
         known = regions.known(self.mask, self.picture.alpha)
-        while not regions.holds(known, region.box) and region.size != self.picture.size:
+        while not regions.holds(known, region.box) and region.size != size:
             padding_px = 2 * padding_px + SURROUNDINGS_PX
-            region = plan_region(self.picture.size, box, padding_px, crop, sides)
-        if region.scale == 1 or parameters.hires != "tile":
+            region = plan_region(size, box, padding_px, crop, sides)
+        whole = masks.bounding_box(uploaded)
+        if parameters.tiles is None or whole is None or region.scale == 1:
             return [region]
-        cells = tiles.cells_of(self.mask)
-        return [region, *tiles.from_the_known(tiles.plan_tiles(self.picture.size, box, cells, sides), cells)]
+        cells = tiles.cells_of(uploaded)
+        planned = tiles_of(parameters, self.entry, size, whole, cells)
+        if len(planned) > parameters.tiles.count:  # by a catalog of smaller models than the API's
+            return [region]
+        return [region, *tiles.from_the_known(planned, cells)]
 
     def go_on(self, canvases: Pixels) -> list[Canvas]:
         """Keep what a pass has painted, (n, h, w, 3); the next one's canvases, one for each image."""
         self.stopwatch.enter("paste")
-        self._lay(canvases)
+        painting = self._kept(canvases)
         self.stopwatch.enter("crop")
-        tile, share = self.region, self.painting.share(self.region.box)
-        layers = (self.painting.layer(index, tile.box) for index in range(self.parameters.n))
-        made = [
-            Canvas(*shown_tile(self.picture, self.mask, share, layer, tile), START_FILLED, continued=True, painted=True)
-            for layer in layers
-        ]
-        for canvas in made:
-            _ = canvas.start, canvas.filled, canvas.digests
+        tile, share = self.region, painting.share(self.region.box)
+        made = []
+        for index in range(self.parameters.n):
+            image, hidden = shown_tile(self.picture, self.mask, share, painting.layer(index, tile.box), tile)
+            made.append(Canvas(image, hidden, start_filled=True, painted=True))
+            _ = made[-1].start, made[-1].digests
         self.stopwatch.enter("wait")
         return made
 
-    def _lay(self, canvases: Pixels) -> None:
+    def _kept(self, canvases: Pixels) -> Painting:
+        """All that has been painted, with what the last pass has."""
         if self.painting is None:
             self.painting = Painting(self.passes[0], canvases)
         else:
             self.painting.add(self.passes[len(self.painting.tiles) + 1], canvases)
+        return self.painting
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
         self.stopwatch.enter("paste")
         original = self.picture.pixels
-        results = self._tiled(original, canvases) if self.tiles else [
-            regions.paste(original, self.picture.in_its_mode(canvas), self.region, self.mask) for canvas in canvases
-        ]
+        results = self._pasted(original, canvases)
         report = self._mask_report(original, results)
         self.stopwatch.enter("png")
         writers = [
@@ -155,13 +155,15 @@ class Task:
             picture=self.picture.reported(writers[0].states_colours),
         )
 
-    def _tiled(self, original: Pixels, canvases: Pixels) -> list[Pixels]:
-        """The results of tiles: each part of the hole lies in one."""
-        self._lay(canvases)
-        results = [original.copy() for _ in range(self.parameters.n)]
-        for tile in self.passes[1:]:
+    def _pasted(self, original: Pixels, canvases: Pixels) -> list[Pixels]:
+        """The results. Where there are tiles, each pixel of the hole lies in one of them."""
+        modes = self.picture.in_its_mode
+        if not self.tiles:
+            return [regions.paste(original, modes(canvas), self.region, self.mask) for canvas in canvases]
+        painting, results = self._kept(canvases), [original.copy() for _ in canvases]
+        for tile in self.tiles:
             for index, result in enumerate(results):
-                painted = self.picture.in_its_mode(self.painting.layer(index, tile.box))
+                painted = modes(painting.layer(index, tile.box))
                 regions.paste_onto(result, original, painted, tile.box, self.mask)
         return results
 
@@ -205,7 +207,7 @@ class Task:
     def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
         """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
         self.family = family
-        asked = tiles.asked_of(self.parameters, self.entry, self.begun)
+        asked = tiles.asked_of(self.parameters, self.begun)
         self.states = [
             state
             for canvas, parameters in zip(canvases, asked, strict=True)
@@ -283,8 +285,8 @@ class Task:
 
     @property
     def steps(self) -> int:
-        if self.tiles:
-            return tiles.steps_of(self.parameters, self.entry, len(self.tiles))
+        if self.tiles or (self.parameters.tiles and not self.passes):
+            return tiles.steps_of(self.parameters, len(self.tiles))
         return self.states[0].steps if self.states else self.parameters.num_inference_steps
 
     @property

@@ -29,6 +29,7 @@ class Canvas:
     ``mask`` is how far a pixel is hidden from the network and free to be repainted (``jobs.mask_values.hidden``): 0 is
     known, 255 unknown. ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead
     of the image. ``continued``: whether the image's unknown part holds a smooth continuation of the known one already.
+    ``painted``: whether an earlier pass has painted it, so that nothing has to be known.
     """
 
     image: Pixels
@@ -40,14 +41,14 @@ class Canvas:
     @cached_property
     def filled(self) -> Pixels:
         """The image with its hole filled from its surroundings; in part where the mask is soft."""
-        if self.continued:
+        if self.continued or self.painted:
             return textured(self.image.copy(), self.image, self.mask > 0, CONTINUED_PX)
         return blended(self.image, soft_fill(self.image, self.mask), self.mask)
 
     @cached_property
     def digests(self) -> tuple[bytes, bytes]:
         """Cache keys: hashes of the image and of the hole."""
-        return digest(self.image), digest(self.mask) + bytes([self.continued])
+        return digest(self.image), digest(self.mask) + bytes([self.continued or self.painted])
 
     @property
     def start(self) -> Pixels:
