@@ -1,5 +1,6 @@
 """The pixels a job is run on."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -42,13 +43,14 @@ class Canvas:
     def filled(self) -> Pixels:
         """The image with its hole filled from its surroundings; in part where the mask is soft."""
         if self.continued or self.painted:
-            return textured(self.image.copy(), self.image, self.mask > 0, CONTINUED_PX)
+            reach_px = CONTINUED_PX if self.continued else math.inf  # a painting has what goes on of things already
+            return textured(self.image.copy(), self.image, self.mask > 0, reach_px)
         return blended(self.image, soft_fill(self.image, self.mask), self.mask)
 
     @cached_property
     def digests(self) -> tuple[bytes, bytes]:
         """Cache keys: hashes of the image and of the hole."""
-        return digest(self.image), digest(self.mask) + bytes([self.continued or self.painted])
+        return digest(self.image), digest(self.mask) + bytes([self.continued, self.painted])
 
     @property
     def start(self) -> Pixels:
