@@ -20,8 +20,13 @@ from jobs.schema import MAX_SEED, InpaintParameters
 CELL_PX = 64
 """Side of the squares by which it is known where a mask has something."""
 
+LOOK_PX = 16
+"""Side of the squares by which tiles are put in order."""
+
 OVERLAP_SHARE = 4
 """Tiles overlap by at least their side divided by this."""
+MARGIN_SHARE = 16
+"""They take in surroundings of the mask by at least the model's longest side divided by this."""
 
 SEED_STRIDE = 0x9E3779B1
 """Between the seeds of one tile and the next: far from those of neighbouring images."""
@@ -71,7 +76,8 @@ def plan_tiles(size: tuple[int, int], bbox: Box, cells: Cells, sides: tuple[int,
 
 def _axis(size: int, begin: int, end: int, sides: tuple[int, int]) -> _Axis:
     """Tiles of the longest side at even distances; a single one where a shorter side is enough."""
-    begin, end = max(0, begin - SURROUNDINGS_PX), min(size, end + SURROUNDINGS_PX)
+    margin_px = max(SURROUNDINGS_PX, sides[1] // MARGIN_SHARE)
+    begin, end = max(0, begin - margin_px), min(size, end + margin_px)
     side = next((side for side in bucket_sides(*sides) if side >= end - begin), sides[1])
     span = min(side, size)
     overlap = side // OVERLAP_SHARE
@@ -81,15 +87,28 @@ def _axis(size: int, begin: int, end: int, sides: tuple[int, int]) -> _Axis:
     return _Axis([begin + (end - begin - span) * index // (count - 1) for index in range(count)], span, side)
 
 
-def from_the_known(tiles: Sequence[Region], cells: Cells) -> list[Region]:
-    """The tiles in the order in which they are run: next comes the one with most that is known or has been painted."""
-    unknown, left, ordered = cells.copy(), list(tiles), list[Region]()
+def from_the_known(tiles: Sequence[Region], mask: NDArray[np.uint8]) -> list[Region]:
+    """The tiles in the order in which they are run: next comes the one with most that is known or has been painted.
+
+    ``mask``: (H, W); it is looked at in squares of ``LOOK_PX``.
+    """
+    height, width = (-(-side // LOOK_PX) for side in mask.shape)
+    unknown = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    scale = width / mask.shape[1], height / mask.shape[0]
+    left, ordered = [(tile, _window(tile.box, scale)) for tile in tiles], list[Region]()
     while left:
-        nearest = min(left, key=lambda tile: float(_part(unknown, tile.box).mean()))
+        nearest = min(left, key=lambda each: float(unknown[each[1]].mean()))
         left.remove(nearest)
-        ordered.append(nearest)
-        _part(unknown, nearest.box)[:] = 0
+        ordered.append(nearest[0])
+        unknown[nearest[1]] = 0
     return ordered
+
+
+def _window(box: Box, scale: tuple[float, float]) -> tuple[slice, slice]:
+    """Rows and columns of a picture that is smaller by ``scale``; at least one of each."""
+    begin, end = ([int(box[axis + side] * scale[axis]) for axis in (1, 0)] for side in (0, 2))
+    rows, columns = (slice(first, max(first + 1, last)) for first, last in zip(begin, end, strict=True))
+    return rows, columns
 
 
 def _part(cells: Cells, box: Box) -> Cells:

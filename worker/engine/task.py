@@ -100,11 +100,10 @@ class Task:
         whole = masks.bounding_box(uploaded)
         if parameters.tiles is None or whole is None or region.scale == 1:
             return [region]
-        cells = tiles.cells_of(uploaded)
-        planned = tiles_of(parameters, self.entry, size, whole, cells)
+        planned = tiles_of(parameters, self.entry, size, whole, tiles.cells_of(uploaded))
         if len(planned) > parameters.tiles.count:  # by a catalog of smaller models than the API's
             return [region]
-        return [region, *tiles.from_the_known(planned, cells)]
+        return [region, *tiles.from_the_known(planned, self.mask)]
 
     def go_on(self, canvases: Pixels) -> list[Canvas]:
         """Keep what a pass has painted, (n, h, w, 3); the next one's canvases, one for each image."""
