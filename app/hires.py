@@ -6,9 +6,9 @@ from app.masks import DecodedMask
 from app.uploads import Size
 from jobs.catalog import ModelEntry
 from jobs.errors import InvalidField
-from jobs.eta import tiles_of
 from jobs.regions import Region
 from jobs.schema import Hires, InpaintParameters, Tiles
+from jobs.tiles import tiles_of
 
 
 def plan(

@@ -11,6 +11,7 @@ import argparse
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,6 +94,9 @@ class Model:
         with Image.open(io.BytesIO(task.images[0])) as image:
             return np.asarray(image.convert("RGB")), task.tiles
 
+    def painted(self, case: Case, strength: float | None) -> Pixels:
+        return self.run(case, strength)[0]
+
     def _parameters(self, case: Case, strength: float | None) -> InpaintParameters:
         asked = InpaintRequest(seed=0, task="extend" if case.extension else "fill")
         tiles = Tiles(count=64, strength=strength) if strength else None
@@ -145,9 +149,9 @@ def measured(record: Record, name: str, model: Model, cases: Sequence[Case], she
     _, tiles = model.run(cases[0], STRENGTHS[0])
     lines = borders_of(tiles, 0), borders_of(tiles, 1)
     ways: dict[str, Callable[[Case], Pixels]] = {"the photo itself": lambda case: case.truth}
-    ways["hires=off"] = lambda case: model.run(case, None)[0]
+    ways["hires=off"] = partial(model.painted, strength=None)
     for strength in STRENGTHS:
-        ways[f"{len(tiles)} tiles, strength {strength}"] = lambda case, s=strength: model.run(case, s)[0]
+        ways[f"{len(tiles)} tiles, strength {strength}"] = partial(model.painted, strength=strength)
     for way, run in ways.items():
         results = [run(case) for case in cases]
         for row, result in zip(rows, results, strict=True):

@@ -8,11 +8,11 @@ from pydantic import Field
 from jobs.approximations import in_full_calls
 from jobs.catalog import ModelEntry
 from jobs.families import guided
+from jobs.passes import asked_of
 from jobs.regions import Box, Region, plan_region
 from jobs.schedulers import network_calls
 from jobs.schema import InpaintParameters
 from jobs.speed import Cost, Published, Speed, WorkerSpeed, speed_at
-from jobs.tiles import Cells, asked_of, grown, plan_tiles
 
 
 class Workload(Published):
@@ -44,17 +44,6 @@ def region_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int,
     """
     box, crop = grown_box(parameters, size, bbox), parameters.crop == "auto"
     return plan_region(size, box, parameters.crop_padding, crop, entry.sides)
-
-
-def tiles_of(
-    parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box, cells: Cells
-) -> list[Region]:
-    """The tiles that a request can be run in after ``region_of``, whose arguments these are.
-
-    ``cells``: where the uploaded mask has something.
-    """
-    reach = parameters.mask_grow + parameters.mask_feather
-    return plan_tiles(size, grown_box(parameters, size, bbox), grown(cells, reach), entry.sides)
 
 
 def workload_of(parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box) -> Workload:

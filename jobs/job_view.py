@@ -9,6 +9,7 @@ from rq.job import JobStatus as RqStatus
 
 from jobs.deliveries import DeliveryReport, deliveries_of
 from jobs.errors import Crashed, Undecodable
+from jobs.passes import steps_of
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
     Approximation,
@@ -25,7 +26,6 @@ from jobs.schema import (
     RegionReport,
     Timings,
 )
-from jobs.tiles import steps_of
 
 
 class ImageLink(Record):

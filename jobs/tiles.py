@@ -1,7 +1,8 @@
-"""The passes of a job whose hole is larger than its model's longest side: one that is run shrunk, then tiles.
+"""The tiles of a hole that is larger than its model's longest side: where they lie, and in which order they are run.
 
-The first pass decides what the hole holds (``jobs/regions.py``). Each tile is then painted over the enlarged result, at
-native pixels, and sees what the tiles before it have painted (``worker/pixels/painting.py``).
+A first pass is run shrunk (``jobs/regions.py``) and decides what the hole holds. Each tile is then painted over the
+enlarged result, at native pixels, and sees what the tiles before it have painted (``worker/pixels/painting.py``); what
+is asked of it is in ``jobs/passes.py``.
 
 Here, because both sides ask: the worker runs the tiles, the API counts them.
 """
@@ -13,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.catalog import ModelEntry
+from jobs.eta import grown_box
 from jobs.regions import SURROUNDINGS_PX, Box, Region, bucket_sides
-from jobs.schedulers import steps_run
-from jobs.schema import MAX_SEED, InpaintParameters
+from jobs.schema import InpaintParameters
 
 CELL_PX = 64
 """Side of the squares by which it is known where a mask has something."""
@@ -27,9 +29,6 @@ OVERLAP_SHARE = 4
 """Tiles overlap by at least their side divided by this."""
 MARGIN_SHARE = 16
 """They take in surroundings of the mask by at least the model's longest side divided by this."""
-
-SEED_STRIDE = 0x9E3779B1
-"""Between the seeds of one tile and the next: far from those of neighbouring images."""
 
 Cells = NDArray[np.uint8]
 """(rows, columns): 1 where any pixel of the square is above 0 in the mask."""
@@ -55,6 +54,22 @@ class _Axis:
     starts: Sequence[int]
     span: int
     side: int
+
+
+def tiles_of(
+    parameters: InpaintParameters, entry: ModelEntry, size: tuple[int, int], bbox: Box, cells: Cells
+) -> list[Region]:
+    """The tiles that a request can be run in.
+
+    Args:
+        parameters: the request, resolved.
+        entry: its model's entry in the catalog.
+        size: the picture's width and height.
+        bbox: the uploaded mask's bounding box; growing and feathering widen it.
+        cells: where that mask has something.
+    """
+    reach = parameters.mask_grow + parameters.mask_feather
+    return plan_tiles(size, grown_box(parameters, size, bbox), grown(cells, reach), entry.sides)
 
 
 def plan_tiles(size: tuple[int, int], bbox: Box, cells: Cells, sides: tuple[int, int]) -> list[Region]:
@@ -114,22 +129,3 @@ def _window(box: Box, scale: tuple[float, float]) -> tuple[slice, slice]:
 def _part(cells: Cells, box: Box) -> Cells:
     left, top, right, bottom = box
     return cells[top // CELL_PX : -(-bottom // CELL_PX), left // CELL_PX : -(-right // CELL_PX)]
-
-
-def asked_of(parameters: InpaintParameters, index: int) -> list[InpaintParameters]:
-    """What is asked of a pass: the first one (0) paints all images, a later one each by itself on what it has so far.
-
-    Each tile has seeds of its own, or all would have the same grain.
-    """
-    if parameters.tiles is None or index == 0:
-        return [parameters]
-    asked = {"n": 1, "strength": parameters.tiles.strength, "masked_content": "fill", "tiles": None}
-    seeds = [(seed + index * SEED_STRIDE) % (MAX_SEED + 1) for seed in parameters.seeds]
-    return [parameters.model_copy(update={**asked, "seed": seed}) for seed in seeds]
-
-
-def steps_of(parameters: InpaintParameters, count: int = 0) -> int:
-    """Denoising steps of a job with tiles, for each image, over all its passes. ``count``: tiles, if they are known."""
-    name, steps, tiles = parameters.scheduler, parameters.num_inference_steps, parameters.tiles
-    first = steps_run(name, steps, parameters.strength)
-    return first + (count or tiles.count) * steps_run(name, steps, tiles.strength) if tiles else first

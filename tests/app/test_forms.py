@@ -38,6 +38,7 @@ VALUES = {
     "mask_feather": "2",
     "crop": "off",
     "crop_padding": "8",
+    "hires": "off",
     "cache_interval": "2",
     "masked_content": "noise",
     "output_format": "webp",

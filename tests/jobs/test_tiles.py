@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from jobs.passes import asked_of, steps_of
 from jobs.regions import GRID_PX, Box, Region
-from jobs.tiles import CELL_PX, OVERLAP_SHARE, asked_of, cells_of, from_the_known, grown, plan_tiles, steps_of
+from jobs.tiles import CELL_PX, OVERLAP_SHARE, cells_of, from_the_known, grown, plan_tiles
 from tests.factories import inpaint_parameters
 from worker.pixels import masks
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from jobs import mask_values, tiles
+from jobs import mask_values, passes, tiles
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
-from jobs.eta import tiles_of
 from jobs.outputs import MEDIA_TYPES
 from jobs.regions import SURROUNDINGS_PX, Region, plan_region
 from jobs.schema import (
@@ -100,7 +99,7 @@ class Task:
         whole = masks.bounding_box(uploaded)
         if parameters.tiles is None or whole is None or region.scale == 1:
             return [region]
-        planned = tiles_of(parameters, self.entry, size, whole, tiles.cells_of(uploaded))
+        planned = tiles.tiles_of(parameters, self.entry, size, whole, tiles.cells_of(uploaded))
         if len(planned) > parameters.tiles.count:  # by a catalog of smaller models than the API's
             return [region]
         return [region, *tiles.from_the_known(planned, self.mask)]
@@ -206,7 +205,7 @@ class Task:
     def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
         """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
         self.family = family
-        asked = tiles.asked_of(self.parameters, self.begun)
+        asked = passes.asked_of(self.parameters, self.begun)
         self.states = [
             state
             for canvas, parameters in zip(canvases, asked, strict=True)
@@ -285,7 +284,7 @@ class Task:
     @property
     def steps(self) -> int:
         if self.tiles or (self.parameters.tiles and not self.passes):
-            return tiles.steps_of(self.parameters, len(self.tiles))
+            return passes.steps_of(self.parameters, len(self.tiles))
         return self.states[0].steps if self.states else self.parameters.num_inference_steps
 
     @property
