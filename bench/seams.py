@@ -178,7 +178,7 @@ def _png(pixels: Pixels) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.seams", description=__doc__, parents=[keep_option()])
     parser.add_argument("--sheets", type=Path, default=Path("var/seams"), help="a folder, for the pictures")
-    parser.add_argument("--photos", type=int, default=14, help="how many")
+    parser.add_argument("--photos", type=int, default=6, help="how many")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
