@@ -40,6 +40,7 @@ VALUES = {
     "crop_padding": "8",
     "hires": "off",
     "cache_interval": "2",
+    "prompt_syntax": "a1111",
     "masked_content": "noise",
     "output_format": "webp",
     "output_quality": "80",
@@ -51,6 +52,7 @@ VALUES = {
     "mask_polygon": "[[1, 1], [9, 2], [5, 8]]",
     "output_color": "rgb",
     "metadata": "keep_gps",
+    "bit_depth": "8",
 }
 """A value of each text field that is allowed."""
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from jobs import mask_values, passes, tiles
+from jobs import mask_values, passes
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.outputs import MEDIA_TYPES
-from jobs.regions import SURROUNDINGS_PX, Region, plan_region
+from jobs.regions import Region
 from jobs.schema import (
     Approximation,
     ImageInfo,
@@ -23,6 +23,8 @@ from jobs.schema import (
     InputName,
     JobReport,
     MaskReport,
+    PictureReport,
+    PromptTokens,
     RegionReport,
     Timings,
 )
@@ -33,11 +35,14 @@ from worker.engine.previews import Previews
 from worker.engine.stopwatch import Stopwatch
 from worker.families.base import Family
 from worker.pixels import masks, regions, xmp
-from worker.pixels.canvas import Canvas, Pixels, shown, shown_tile
+from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
+from worker.pixels.masks import Values
 from worker.pixels.painting import Painting
+from worker.pixels.passes import planned, tile_canvases
+from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")
 
@@ -51,6 +56,7 @@ class Task:
     entry: ModelEntry
     stopwatch: Stopwatch
     marks: bool = True  # whether results are marked as changed by a model
+    sign: Sign | None = None
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
     passes: Sequence[Region] = ()  # in order, the first one and its tiles; known once it has been opened
@@ -60,6 +66,7 @@ class Task:
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
     painting: Painting | None = None  # of a job of several passes, once the first one has been decoded
+    tokens: dict[str, PromptTokens] = field(default_factory=dict)  # of each prompt, by its name in the report
     previews: Previews = field(default_factory=Previews)
     outcome: JobReport | Exception | None = None
 
@@ -68,15 +75,21 @@ class Task:
     def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> list[Canvas]:
         """Decode the upload, compute the effective mask, plan the passes; the first one's canvas."""
         self.stopwatch.enter("decode")
+        asked = self.parameters
         present = {name: data for name, data in inputs.items() if data is not None}
         if present.keys() != inputs.keys():
             raise Undecodable("The job's uploads have expired.")
-        decoded, uploaded = decode(present, self.parameters.output_color, self.parameters.metadata)
+        decoded, uploaded = decode(present, asked.output_color, asked.metadata, asked.bit_depth)
         self.picture = extended(decoded, self.parameters.extend, uploaded)
+        self.upload = present["image"] if self.sign else b""
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
-        self.passes = self._planned(uploaded)
+        box = masks.bounding_box(self.mask)
+        if box is None:
+            raise Undecodable("The mask is empty.")
+        self.bbox = box
+        self.passes = planned(self.picture, self.mask, box, uploaded, asked, self.entry)
         image, hidden = shown(self.picture, self.mask, self.passes[0])
         fill, extends = self.parameters.masked_content == "fill", self.parameters.extend is not None
         canvas = Canvas(image, hidden, fill, continued=extends)
@@ -84,42 +97,17 @@ class Task:
         self.stopwatch.enter("wait")
         return [canvas]
 
-    def _planned(self, uploaded: Pixels) -> list[Region]:
-        """The region, widened until it holds something that is known, and the tiles that come after it."""
-        parameters, size, sides = self.parameters, self.picture.size, self.entry.sides
-        box = masks.bounding_box(self.mask)
-        if box is None:
-            raise Undecodable("The mask is empty.")
-        self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
-        region = plan_region(size, box, padding_px, crop, sides)
-        known = regions.known(self.mask, self.picture.alpha)
-        while not regions.holds(known, region.box) and region.size != size:
-            padding_px = 2 * padding_px + SURROUNDINGS_PX
-            region = plan_region(size, box, padding_px, crop, sides)
-        whole = masks.bounding_box(uploaded)
-        if parameters.tiles is None or whole is None or region.scale == 1:
-            return [region]
-        planned = tiles.tiles_of(parameters, self.entry, size, whole, tiles.cells_of(uploaded))
-        if len(planned) > parameters.tiles.count:  # by a catalog of smaller models than the API's
-            return [region]
-        return [region, *tiles.from_the_known(planned, self.mask)]
-
     def go_on(self, canvases: Pixels) -> list[Canvas]:
         """Keep what a pass has painted, (n, h, w, 3); the next one's canvases, one for each image."""
         self.stopwatch.enter("paste")
-        painting = self._kept(canvases)
+        painting = self._keep(canvases)
         self.stopwatch.enter("crop")
-        tile, share = self.region, painting.share(self.region.box)
-        made = []
-        for index in range(self.parameters.n):
-            image, hidden = shown_tile(self.picture, self.mask, share, painting.layer(index, tile.box), tile)
-            made.append(Canvas(image, hidden, start_filled=True, painted=True))
-            _ = made[-1].start, made[-1].digests
+        made = tile_canvases(self.picture, self.mask, painting, self.region, self.parameters.n)
         self.stopwatch.enter("wait")
         return made
 
-    def _kept(self, canvases: Pixels) -> Painting:
-        """All that has been painted, with what the last pass has."""
+    def _keep(self, canvases: Pixels) -> Painting:
+        """Add what the last pass has painted to what there is."""
         if self.painting is None:
             self.painting = Painting(self.passes[0], canvases)
         else:
@@ -128,19 +116,25 @@ class Task:
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
-        self.stopwatch.enter("paste")
-        original = self.picture.pixels
-        results = self._pasted(original, canvases)
-        report = self._mask_report(original, results)
-        self.stopwatch.enter("png")
-        writers = [
-            writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks) for result in results
-        ]
+        writers, changed = [], 0
+        if self.tiles:
+            self._keep(canvases)
+        for index, canvas in enumerate(
+            canvases
+        ):  # one result at a time, so that no more than one lies there beside its file
+            self.stopwatch.enter("paste")
+            original = self.picture.pixels
+            result = self._pasted(original, index, canvas)
+            changed += regions.changed_outside(original, result, self.mask)
+            self.stopwatch.enter("png")
+            writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
+        report = self._mask_report(changed)
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
             for index, writer in enumerate(writers)
         ]
+        picture = self._signed(self.picture.reported(writers[0].states_colours))
         (w, h), kind = self.picture.size, MEDIA_TYPES[self.parameters.output_format]
         self.stopwatch.enter("wait")
         return JobReport(
@@ -150,28 +144,36 @@ class Task:
             timings=timings,
             approximate=self.given_up,
             region=self._region_report,
-            picture=self.picture.reported(writers[0].states_colours),
+            picture=picture,
+            **self.tokens,
         )
 
-    def _pasted(self, original: Pixels, canvases: Pixels) -> list[Pixels]:
-        """The results. Where there are tiles, each pixel of the hole lies in one of them."""
-        modes = self.picture.in_its_mode
-        if not self.tiles:
-            return [regions.paste(original, modes(canvas), self.region, self.mask) for canvas in canvases]
-        painting, results = self._kept(canvases), [original.copy() for _ in canvases]
+    def _pasted(self, original: Values, index: int, canvas: Pixels) -> Values:
+        """A result. Where there are tiles, each pixel of the hole lies in one of them."""
+        in_its_mode, painting = self.picture.in_its_mode, self.painting
+        if painting is None:
+            return regions.paste(original, in_its_mode(canvas), self.region, self.mask)
+        result = original.copy()
         for tile in self.tiles:
-            for index, result in enumerate(results):
-                painted = modes(painting.layer(index, tile.box))
-                regions.paste_onto(result, original, painted, tile.box, self.mask)
-        return results
+            painted = in_its_mode(painting.layer(index, tile.box))
+            regions.paste_onto(result, original, painted, tile.box, self.mask)
+        return result
 
-    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
+    def _signed(self, picture: PictureReport) -> PictureReport:
+        """The report, with what became of the upload's manifest once the images are signed. Raises SigningFailed."""
+        if self.sign is None:
+            return picture
+        statement = Statement(self.parameters, picture.format, self.bbox)
+        self.images, action = signed(self.sign, self.images, self.upload, statement)
+        return picture.with_manifest(action)
+
+    def _mask_report(self, changed_outside: int) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
             coverage=mask_values.coverage(self.mask),
             bbox=self.bbox,
             soft=masks.is_soft(self.mask),
-            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
+            changed_outside_mask=changed_outside,
         )
 
     @property
@@ -198,6 +200,7 @@ class Task:
         described = {"model": self.parameters.model, "seed": seed, "mask": effective}
         described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        given_up |= {name: tokens.model_dump() for name, tokens in self.tokens.items()}
         return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
@@ -214,10 +217,19 @@ class Task:
             )
         ]
         self.stopwatch.enter("text_encode")
-        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
-            self.found.append("prompt_cut")
+        self._count_tokens(guided=self.states[0].negative_text is not None)
         self.stopwatch.enter("denoise")
         return self.states
+
+    def _count_tokens(self, guided: bool) -> None:
+        """What the text encoders read of the prompt, and of the negative prompt where guidance is computed from it."""
+        asked = self.parameters
+        prompts = {"prompt_tokens": asked.prompt}
+        prompts |= {"negative_prompt_tokens": asked.negative_prompt} if guided else {}
+        for name, prompt in prompts.items():
+            if counted := self.family.prompt_tokens(prompt, asked.prompt_syntax):
+                self.tokens[name] = max(counted, key=lambda tokens: (tokens.cut, -tokens.limit))
+                self.found += ["prompt_cut"] if all(tokens.cut for tokens in counted) else []
 
     def finish(self) -> Pixels:
         self.stopwatch.enter("vae_decode")
