@@ -185,6 +185,25 @@ def test_every_step_of_every_pass_is_counted_and_the_times_add_up(family: str, m
     assert sum(parts.values()) == pytest.approx(found.timings.total, abs=0.1)
 
 
+def test_previews_go_on_with_the_part_that_a_tile_paints() -> None:
+    one, on = tiled(), session()
+    one.previews.wanted = True
+    on.take(one, UPLOADS)
+    found = []
+    while one.outcome is None:
+        on.turn()
+        if one.previews.encoding:
+            one.previews.encoding.exception()  # waits
+        if preview := one.previews.encoded():
+            found.append(preview)
+    on.shutdown()
+    assert len(found) > 5 and [each.step for each in found] == sorted({each.step for each in found})
+    assert {each.steps for each in found} == {one.steps}
+    assert {each.box for each in found} > {one.passes[0].box} and {each.box for each in found} <= {
+        each.box for each in one.passes
+    }
+
+
 def test_off_is_what_it_was_and_says_shrunk() -> None:
     one = tiled(tiles=None)
     run(one)
