@@ -37,6 +37,9 @@ Source = Literal["embedded", "file", "hub", "folder"]
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
 """Of a source that is a single file. The worker reads the first kind and refuses the others by name."""
 
+OF_THE_FAMILY = {"max_num_inference_steps", "max_n", "needs_surroundings", "hires_strength", "hires_tiles"}
+"""Fields that an entry takes from its family, beside its defaults and sizes."""
+
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
 ALIASES = ("gpt-image-*", "chatgpt-image-*", "dall-e-*")
@@ -90,10 +93,18 @@ class ModelEntry(Sampling):
     max_num_inference_steps: Steps
     max_n: int = Field(ge=1, le=8, description="images of one job at most")
     needs_surroundings: bool = Field(description="paints from what surrounds a hole: a full mask is refused")
+    hires_strength: Strength = Field(description="of tiles that are run over an enlarged fill, at most")
+    hires_tiles: int = Field(ge=0, le=64, description="tiles that a request gets without asking for them, at most")
+    max_hires_tiles: int = Field(32, ge=0, le=256, description="tiles of one job at most, of all its images together")
     presets: dict[str, Preset] = Field(default_factory=dict)
     tasks: dict[Literal["remove", "extend"], TaskRecipe] = Field(
         default_factory=dict, validate_default=True, description="how it does them"
     )
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The shortest and the longest canvas side."""
+        return self.size_px, self.max_size_px
 
     @property
     def source_kind(self) -> Source:
@@ -112,8 +123,7 @@ class ModelEntry(Sampling):
         facts = FAMILIES[data["family"]]
         size_px = data.get("size_px") or facts.size_px
         max_size_px = size_px if data.get("convention") in FIXED_SIZE else max(facts.max_size_px, size_px)
-        own = facts.model_dump(include={"max_num_inference_steps", "max_n", "needs_surroundings"})
-        own |= facts.defaults.model_dump()
+        own = facts.model_dump(include=OF_THE_FAMILY) | facts.defaults.model_dump()
         tasks = dict(data.get("tasks") or {})
         for task, recipe in {"remove": facts.remove, "extend": facts.extend}.items():
             if isinstance(given := tasks.get(task, {}), dict):

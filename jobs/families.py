@@ -65,6 +65,8 @@ class Facts(Record):
         Recipe(masked_content="fill"),
         description="a border that goes on as the photo's edge, with its detail",
     )
+    hires_strength: Strength = Field(0.5, description="of tiles that are run over an enlarged fill, at most")
+    hires_tiles: int = Field(4, description="tiles that a request gets without asking for them, at most")
     size_px: int
     max_size_px: int
     max_num_inference_steps: Steps = 200
@@ -155,6 +157,7 @@ FAMILIES: dict[Family, Facts] = {
         defaults=_sampling(1, 1.0, "none"),
         remove=Recipe(mask_grow=8),
         extend=Recipe(),
+        hires_tiles=0,
         size_px=512,
         max_size_px=1024,
         max_num_inference_steps=1,

@@ -19,9 +19,9 @@ Convention = Literal["lama", "migan"]
 FIXED_SIZE: tuple[Convention, ...] = ("migan",)
 """Those whose networks run at one size, a square."""
 
-LIMITS = ("max_num_inference_steps", "max_n")
+LIMITS = ("max_num_inference_steps", "max_n", "hires_strength", "hires_tiles")
 
-UNUSED = ("prompt", "negative_prompt", "prompt_syntax", *Sampling.model_fields, "loras")
+UNUSED = ("prompt", "negative_prompt", "prompt_syntax", *Sampling.model_fields, "loras", "hires")
 """Request fields that such a network does nothing with."""
 
 
@@ -33,6 +33,7 @@ def unused_fields(entry: "ModelEntry") -> tuple[str, ...]:
 def check_request(model: str, entry: "ModelEntry", request: InpaintRequest) -> None:
     """Raise InvalidField for what a request sends and a network that paints in one call does nothing with."""
     own: Mapping[str, Any] = {name: getattr(entry, name, InpaintRequest.model_fields[name].default) for name in UNUSED}
+    own = {**own, "hires": "off"}  # a tile is changed by a strength, which there is none of
     sent = [name for name in unused_fields(entry) if getattr(request, name) not in (None, own[name])]
     if sent:
         raise InvalidField(

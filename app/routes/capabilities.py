@@ -19,6 +19,7 @@ from jobs.mask_fields import MAX_BOXES, MAX_POINTS, MAX_SUBJECT_POINTS, MaskSubj
 from jobs.schema import (
     BitDepth,
     Crop,
+    Hires,
     InpaintRequest,
     MaskedContent,
     MaskMode,
@@ -49,6 +50,7 @@ class Choices(Record):
     prompt_syntax: list[str]
     anchor: list[str]
     crop: list[str]
+    hires: list[str]
     output_format: list[str]
     output_color: list[str]
     bit_depth: list[str]
@@ -97,6 +99,7 @@ CHOICES = Choices(
     prompt_syntax=list(get_args(PromptSyntax)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
+    hires=list(get_args(Hires)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
     bit_depth=list(get_args(BitDepth)),

@@ -56,6 +56,8 @@ def test_an_entry_runs_in_one_step_on_what_surrounds_the_hole() -> None:
         ({"schedulers": ["none"]}, "schedulers"),
         ({"presets": {"fast": {"num_inference_steps": 1}}}, "presets"),
         ({"max_n": 2}, "max_n"),
+        ({"hires_tiles": 4}, "hires_tiles"),
+        ({"hires_strength": 0.3}, "hires_strength"),
         ({"max_num_inference_steps": 50}, "max_num_inference_steps"),
         ({"dtype": "bfloat16"}, "dtype"),
         ({"prediction_type": "epsilon"}, "prediction_type"),
@@ -87,6 +89,7 @@ SENT: dict[str, Any] = {
     "masked_content": "fill",
     "cache_interval": 2,
     "loras": [{"name": "ink"}],
+    "hires": "tile",
 }
 
 
@@ -99,7 +102,14 @@ def test_a_request_that_sends_what_does_nothing_is_refused_by_the_fields_name(fi
 def test_several_are_named_together_and_the_models_own_values_are_taken() -> None:
     with pytest.raises(InvalidField, match=r"^prompt, strength: "):
         entry().resolve("lama", InpaintRequest(prompt="sand", strength=0.5))
-    own = {"prompt": "", "num_inference_steps": 1, "guidance_scale": 1.0, "strength": 1.0, "scheduler": "none"}
+    own = {
+        "prompt": "",
+        "num_inference_steps": 1,
+        "guidance_scale": 1.0,
+        "strength": 1.0,
+        "scheduler": "none",
+        "hires": "off",
+    }
     resolved = entry().resolve("lama", InpaintRequest.model_validate(own | {"seed": 5, "loras": []}))
     assert (resolved.scheduler, resolved.seed, resolved.num_inference_steps) == ("none", 5, 1)
 

@@ -128,7 +128,7 @@ def test_a_smaller_canvas_is_mirrored_to_the_one_size_and_comes_back_as_it_was()
     photo, mask = noise((40, 200, 3)), mask_with(np.s_[10:20, 50:90], (40, 200))
     model, entry = painters.model("migan"), painters.entry("migan")
     one = task_of(entry, crop="off")
-    canvas = one.open({"image": png(photo), "mask": png(mask)})
+    (canvas,) = one.open({"image": png(photo), "mask": png(mask)})
     assert canvas.mask.shape == (64, 64)  # sides of canvases are multiples of 64
     small = type(canvas)(canvas.image[:24, :40], canvas.mask[:24, :40])
     (state,) = model.prepare(small, one.parameters, lambda _: None)
