@@ -33,7 +33,7 @@ Add = Callable[[str, str], ArgumentParser]
 def _up_and_demo(add: Add) -> None:
     for name, text in (
         ("up", "start Redis, the API and workers, and serve until Ctrl-C"),
-        ("demo", "start the same, repaint the demo photo, show the times, stop"),
+        ("demo", "start the same, remove a straw from a photo, extend it, show the times, stop"),
     ):
         _stack(add(name, text))
 
