@@ -61,7 +61,8 @@ class QueueGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            depth, workers = self.queue.depth(), self.queue.store.workers()
+            depth, low_depth = self.queue.depth(), self.queue.low_priority_depth()
+            workers = self.queue.store.workers()
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
             cost_s, reserved = self.queue.eta.cost_s(), self.queue.room.memory().reserved
         except RedisError:
@@ -71,6 +72,7 @@ class QueueGauges(Collector):
         yield GaugeMetricFamily("infill_store_memory_ratio", "Share of Redis' maxmemory in use", share)
         yield GaugeMetricFamily("infill_store_reserved_bytes", "What accepted jobs' results may take yet", reserved)
         yield GaugeMetricFamily("infill_queue_depth", "Jobs that wait", depth)
+        yield GaugeMetricFamily("infill_queue_low_priority_depth", "Those of them of low priority", low_depth)
         yield GaugeMetricFamily("infill_queue_drain_rate", "Jobs that end a second", rate)
         cost = GaugeMetricFamily("infill_queue_cost_seconds", "What all waiting jobs are predicted to cost", labels=[])
         if cost_s is not None:

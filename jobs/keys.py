@@ -66,6 +66,11 @@ def caller(job_id: str) -> str:
     return f"infill:{job_id}:caller"
 
 
+def priority(job_id: str) -> str:
+    """``low``; absent for a job of normal priority."""
+    return f"infill:{job_id}:priority"
+
+
 def workload(job_id: str) -> str:
     """What the job asks of a network, as JSON (``jobs/eta.py``); its cost is computed from it."""
     return f"infill:{job_id}:workload"

@@ -5,8 +5,8 @@
 
 SHARED = """
 redis_url redis_sentinels redis_service queue_name log_level log_format catalog lora_dir root_path queue_limit
-caller_share caller_jobs caller_megapixels_per_day job_deadline_s max_attempts input_ttl_s result_ttl_s record_ttl_s
-output_hosts webhook_secret memory_share
+low_priority_share caller_share caller_jobs caller_megapixels_per_day job_deadline_s max_attempts input_ttl_s
+result_ttl_s record_ttl_s output_hosts webhook_secret memory_share
 """
 API = """
 host port auth calls_per_minute max_image_bytes max_mask_bytes max_pixels decode_threads decode_cpu_s decode_wait_s

@@ -25,6 +25,7 @@ from jobs.schema import (
     MetadataChoice,
     OutputColor,
     OutputFormat,
+    Priority,
     Record,
     Task,
 )
@@ -46,6 +47,7 @@ class Choices(Record):
     masked_content: list[str]
     anchor: list[str]
     crop: list[str]
+    priority: list[str]
     output_format: list[str]
     output_color: list[str]
     metadata: list[str]
@@ -69,7 +71,8 @@ class Limits(Record):
     subject_points: int = Field(description="Of the field mask_points.")
     pixels: int = Field(description="Width times height of an upload.")
     wait_s: int = Field(description="The longest `Prefer: wait`.")
-    queue: int = Field(description="Jobs that may wait, of all callers together.")
+    queue: int = Field(description="Jobs of normal priority that may wait, of all callers together.")
+    queue_low_priority: int = Field(description="Jobs of low priority that may wait beside them.")
     calls_per_minute: int | None = Field(description="Of one caller, like what follows; null: any number.")
     caller_jobs: int | None = Field(description="Jobs that may wait and run at a time.")
     caller_megapixels_per_day: int | None = Field(description="Width x height x n of all jobs of a day (UTC).")
@@ -92,6 +95,7 @@ CHOICES = Choices(
     masked_content=list(get_args(MaskedContent)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
+    priority=list(get_args(Priority)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
     metadata=list(get_args(MetadataChoice)),
@@ -137,6 +141,7 @@ def _limits(backend: Backend) -> Limits:
         pixels=settings.max_pixels,
         wait_s=settings.max_wait_s,
         queue=settings.queue_limit,
+        queue_low_priority=settings.low_priority_limit,
         calls_per_minute=settings.calls_per_minute or None,
         caller_jobs=settings.caller_jobs or None,
         caller_megapixels_per_day=settings.caller_megapixels_per_day or None,
