@@ -17,6 +17,7 @@ from app.rate_limit import RateLimit
 from app.selections import SelectionPlaces
 from app.settings import ApiSettings
 from jobs.api_keys import ApiKeys
+from jobs.batches import Batches
 from jobs.catalog import Catalog, load_catalog
 from jobs.connection import connect_api
 from jobs.job_view import JobView, view_job
@@ -31,6 +32,7 @@ class Backend:
     catalog: Catalog
     loras: LoraFolder
     queue: JobQueue
+    batches: Batches
     changes: Changes
     feeds: Feeds
     metrics: Metrics
@@ -57,6 +59,7 @@ def make_backend(settings: ApiSettings, sandbox: Sandbox | None = None) -> Backe
         catalog=catalog,
         loras=LoraFolder(settings.lora_dir),
         queue=queue,
+        batches=Batches(queue.store, settings.batch_ttl_s, settings.caller_batches),
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
         metrics=metrics,

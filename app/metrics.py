@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from jobs import keys
 from jobs.catalog import Catalog, workers_by_model
 from jobs.queue import JobQueue
 
@@ -62,7 +63,7 @@ class QueueGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             depth, low_depth = self.queue.depth(), self.queue.low_priority_depth()
-            workers = self.queue.store.workers()
+            workers, batches = self.queue.store.workers(), self.queue.connection.zcard(keys.BATCHES)
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
             cost_s, reserved = self.queue.eta.cost_s(), self.queue.room.memory().reserved
         except RedisError:
@@ -78,6 +79,7 @@ class QueueGauges(Collector):
         if cost_s is not None:
             cost.add_metric([], cost_s)
         yield cost
+        yield GaugeMetricFamily("infill_batches", "Batches that have not ended", batches)
         yield GaugeMetricFamily("infill_workers", "Workers that are alive", len(workers))
         loaded = GaugeMetricFamily("infill_model_workers", "Workers whose catalog has the model", labels=["model"])
         for model, names in workers_by_model(self.catalog, workers).items():

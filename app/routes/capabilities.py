@@ -73,6 +73,9 @@ class Limits(Record):
     wait_s: int = Field(description="The longest `Prefer: wait`.")
     queue: int = Field(description="Jobs of normal priority that may wait, of all callers together.")
     queue_low_priority: int = Field(description="Jobs of low priority that may wait beside them.")
+    batch_bytes: int = Field(description="Of the lines of a batch together.")
+    batch_lines: int
+    caller_batches: int = Field(description="Batches of one caller that have not ended.")
     calls_per_minute: int | None = Field(description="Of one caller, like what follows; null: any number.")
     caller_jobs: int | None = Field(description="Jobs that may wait and run at a time.")
     caller_megapixels_per_day: int | None = Field(description="Width x height x n of all jobs of a day (UTC).")
@@ -142,6 +145,9 @@ def _limits(backend: Backend) -> Limits:
         wait_s=settings.max_wait_s,
         queue=settings.queue_limit,
         queue_low_priority=settings.low_priority_limit,
+        batch_bytes=settings.batch_bytes,
+        batch_lines=settings.batch_lines,
+        caller_batches=settings.caller_batches,
         calls_per_minute=settings.calls_per_minute or None,
         caller_jobs=settings.caller_jobs or None,
         caller_megapixels_per_day=settings.caller_megapixels_per_day or None,
