@@ -33,6 +33,8 @@ class Backend:
     loras: LoraFolder
     queue: JobQueue
     batches: Batches
+    batch_checks: anyio.CapacityLimiter
+    """Threads that check batches: it takes seconds, and no other call is to wait for a thread meanwhile."""
     changes: Changes
     feeds: Feeds
     metrics: Metrics
@@ -60,6 +62,7 @@ def make_backend(settings: ApiSettings, sandbox: Sandbox | None = None) -> Backe
         loras=LoraFolder(settings.lora_dir),
         queue=queue,
         batches=Batches(queue.store, settings.batch_ttl_s, settings.caller_batches),
+        batch_checks=anyio.CapacityLimiter(1),
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
         metrics=metrics,

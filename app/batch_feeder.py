@@ -62,6 +62,7 @@ class BatchFeeder:
         self._not_before: dict[str, float] = {}
         self._fetch_tries = Counter[tuple[str, int]]()
         self._woken = asyncio.Event()
+        self._held = False
         self._chunk: tuple[str, int, list[bytes] | None] = ("", 0, None)
 
     async def run(self) -> None:
@@ -73,8 +74,6 @@ class BatchFeeder:
                     pause_s = BUSY_S
             except RedisError:
                 pass  # it comes back, and every call says so meanwhile
-            except Exception as error:  # nothing that one batch has in it may end the feeding of the others
-                logger.error("batch_feeder_error", extra={"error": type(error).__name__})
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._woken.wait()
@@ -86,14 +85,18 @@ class BatchFeeder:
 
     def release(self) -> None:
         """The process stops: another one may go on at once."""
+        if not self._held:
+            return
         with suppress(RedisError):
             if self._connection.get(keys.BATCH_FEEDER) == self._token:
                 self._connection.delete(keys.BATCH_FEEDER)
 
     def _has_lease(self) -> bool:
         """Take or renew it, where there are batches."""
-        if not self._connection.zcard(keys.BATCHES):
-            return False
+        self._held = bool(self._connection.zcard(keys.BATCHES)) and self._takes_lease()
+        return self._held
+
+    def _takes_lease(self) -> bool:
         if self._connection.set(keys.BATCH_FEEDER, self._token, nx=True, ex=LEASE_S):
             return True
         if self._connection.get(keys.BATCH_FEEDER) != self._token:
@@ -112,6 +115,10 @@ class BatchFeeder:
                 await self._tend(await anyio.to_thread.run_sync(self.batches.find, batch_id))
             except BatchNotFound:
                 await anyio.to_thread.run_sync(self._forget, batch_id)
+            except RedisError:
+                raise
+            except Exception as error:  # nothing that one batch has in it may end the feeding of the others
+                logger.error("batch_feeder_error", extra={"error": type(error).__name__, "request_id": batch_id})
 
     def _forget(self, batch_id: str) -> None:
         self.batches.forget(self._connection, batch_id, None)

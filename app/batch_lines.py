@@ -40,13 +40,11 @@ def check_lines(backend: Backend, file: BinaryIO) -> CheckedLines:
     digest, faults, names = hashlib.sha256(), list[str](), dict[str, int]()
     wrong = total = 0
     chunks: list[int] = []
-    for first, chunk in chunks_of(file):
+    for first, chunk in chunks_of(file, backend.settings.batch_lines):
         chunks.append(first)
         for number, text in chunk:
             digest.update(text + b"\n")
             total += 1
-            if total > backend.settings.batch_lines:
-                raise InvalidField(f"The batch has more than {backend.settings.batch_lines} lines. Send several.")
             if fault := _fault(backend, number, text, names):
                 wrong += 1
                 faults += [f"line {number}: {fault}"] if wrong <= SHOWN_FAULTS else []
@@ -58,24 +56,27 @@ def check_lines(backend: Backend, file: BinaryIO) -> CheckedLines:
     return CheckedLines(total, chunks, digest.hexdigest())
 
 
-def chunks_of(file: BinaryIO) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
+def chunks_of(file: BinaryIO, most: int) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
     """The lines that are not blank, with their numbers in the file, about CHUNK_BYTES at a time.
 
-    Before each chunk: how many such lines came before it.
+    Before each chunk: how many such lines came before it. Raises InvalidField for more than ``most`` lines, blank ones
+    included, and for one that is too long.
     """
     file.seek(0)
     before, size, chunk = 0, 0, list[tuple[int, bytes]]()
     number = 0
     while text := file.readline(MOST_LINE_BYTES + 2):
         number += 1
+        if number > most:
+            raise InvalidField(f"The batch has more than {most} lines; blank ones count. Send several batches.")
+        if len(text.rstrip(b"\r\n")) > MOST_LINE_BYTES:
+            raise InvalidField(
+                f"line {number}: it is longer than {MOST_LINE_BYTES} bytes. Send image_url in place of large pictures."
+            )
         if not (text := text.strip(b" \t\r\n")):
             continue
         chunk.append((number, text))
         size += len(text)
-        if len(text) > MOST_LINE_BYTES:
-            raise InvalidField(
-                f"line {number}: it is longer than {MOST_LINE_BYTES} bytes. Send image_url in place of large pictures."
-            )
         if size >= CHUNK_BYTES:
             yield before, chunk
             before, size, chunk = before + len(chunk), 0, []

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, BinaryIO
 from uuid import uuid4
@@ -99,7 +100,7 @@ OwnedBatch = Annotated[Batch, Depends(owned_batch)]
 
 def make_router(max_body_bytes: int) -> APIRouter:
     """The route's body limit comes from the settings, hence a function."""
-    router = APIRouter(tags=["batches"], responses=problems(*KEY_PROBLEMS))
+    router = APIRouter(tags=["batches"], responses=problems("invalid_field", *KEY_PROBLEMS))
     router.add_api_route(
         "/v1/batches",
         create,
@@ -121,7 +122,6 @@ def make_router(max_body_bytes: int) -> APIRouter:
         batches,
         methods=["GET"],
         response_model=BatchesView,
-        responses=problems("invalid_field"),
         summary="List your batches",
         dependencies=READ,
     )
@@ -156,7 +156,8 @@ async def create(
     kind = check_kind_among(request, KINDS, REMEDY)
     with ExitStack() as opened:
         file = await (_from_form(request, opened) if kind == FORM else _from_body(request, opened))
-        batch, replayed = await anyio.to_thread.run_sync(_created, backend, principal, file, idempotency_key)
+        make = partial(_created, backend, principal, file, idempotency_key)
+        batch, replayed = await anyio.to_thread.run_sync(make, limiter=backend.batch_checks)
         view = await anyio.to_thread.run_sync(view_of, backend, batch)
     request.app.state.feeder.wake()
     headers = {"Location": view.url} | ({"Idempotency-Replayed": "true"} if replayed else {})
@@ -210,7 +211,7 @@ def _created(backend: Backend, principal: Principal, file: BinaryIO, idempotency
         fingerprint=lines.digest,
     )
     try:
-        for number, (_, chunk) in enumerate(chunks_of(file)):
+        for number, (_, chunk) in enumerate(chunks_of(file, settings.batch_lines)):
             batches.put_chunk(record.upload, number, b"\n".join(text for _, text in chunk))
         if made := batches.create(record, principal.tenant is not None):
             return made, False

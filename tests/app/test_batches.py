@@ -99,6 +99,8 @@ async def test_lines_become_jobs_of_low_priority_and_their_ends_results(
     }  # fmt: skip
     assert done["ended_at"] and not done["canceling_at"]
     first, second, third, fourth = await results(client, made)
+    head = await client.head(made["results_url"])
+    assert (head.status_code, head.content) == (200, b"")
     url = f"/v1/jobs/{jobs[0].id}"
     assert first == {
         "custom_id": "a", "status": "succeeded", "job": url, "images": [f"{url}/images/0"], "seeds": [7], "error": None
@@ -172,6 +174,9 @@ async def test_what_a_batch_may_be_is_bounded(settings: ApiSettings, connection:
         rows = [{"custom_id": f"l{k}", "image_url": "x"} for k in range(4)]
         assert_problem(await post(client, *rows), 422, "invalid_field")
         assert_problem(await post(client), 422, "invalid_field")
+        blank = await post(client, line("a"), b"", b"", b"", b"")
+        assert_problem(blank, 422, "invalid_field")
+        assert "more than 3 lines; blank ones count" in blank.json()["detail"]
         assert_problem(await post(client, b" " * (3 * 2**20)), 413, "too_large")
         assert [(await post(client, line("a"))).status_code for _ in range(2)] == [201, 201]
         refused = await post(client, line("a"))
@@ -282,6 +287,14 @@ async def test_lines_that_the_store_has_lost_have_failed(settings: ApiSettings, 
     async with serve(settings) as client:  # another process, which has read nothing yet
         await when(client, made["url"], at_work=1, failed=1)
         assert (await results(client, made))[0]["error"]["code"] == "undecodable_job"
+
+
+async def test_a_batch_that_cannot_be_read_holds_up_no_other(settings: ApiSettings, connection: Redis) -> None:
+    connection.hset(keys.batch("batch_bad"), mapping={"record": "{}", "state": "in_progress", "fed": "0"})
+    connection.zadd(keys.BATCHES, {"batch_bad": 1})
+    async with serve(settings) as client:
+        made = (await post(client, line("a"))).json()
+        await when(client, made["url"], at_work=1)
 
 
 async def test_another_tenants_batches_are_nowhere_and_ones_own_are_listed_page_by_page(
