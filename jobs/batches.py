@@ -242,9 +242,9 @@ class Batches:
         return self.find(batch_id)
 
     def finish(self, batch: Batch, state: State) -> None:
-        """All lines have ended."""
-        self._move(batch.id, batch.state, state, "ended_at")
-        self.tidy(batch)
+        """All lines have ended. Nothing happens where the batch is in another state by now."""
+        if self._move(batch.id, batch.state, state, "ended_at"):
+            self.tidy(batch)
 
     def tidy(self, batch: Batch) -> None:
         """It has ended: from now on its records live as long as a job's, and nobody feeds it."""
