@@ -102,8 +102,8 @@ class Decoders:
     async def image(self, data: bytes) -> Photo:
         """The upright image's size and more, within a ``turn``. Raises InvalidImage, TooLarge, DecodersBusy."""
         found, _ = await self._call(data, {"what": "image"})
-        width, height = found["size"]
-        return Photo((width, height), found["alpha"])
+        width, height = found.pop("size")
+        return Photo((width, height), **found)
 
     async def mask(
         self,

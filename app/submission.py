@@ -20,7 +20,7 @@ from app.mask_shapes import Shapes
 from app.masks import DecodedMask
 from app.schedulers import check_found_scheduler
 from app.selections import asks_for_subject, plain, selection_of
-from app.uploads import check_file, read_file
+from app.uploads import check_file, check_kept_depth, read_file
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.deliveries import Delivery
@@ -200,8 +200,11 @@ async def _decode_and_enqueue(
     """What holds the uploads' bytes: as many calls of it run as there are decoders."""
     entry, limits, files = backend.catalog.model(parameters.model), _limits(backend), submission.files
     image = await anyio.to_thread.run_sync(read_file, files["image"], limits["image"], "image")
-    size, alpha = await backend.decoders.image(image)
-    check_output(parameters.output_format, size, alpha)
+    photo = await backend.decoders.image(image)
+    size = photo.size
+    check_output(parameters.output_format, size, photo.alpha)
+    if parameters.bit_depth == "keep":
+        check_kept_depth(photo, parameters.output_color)
     asked = submission.request
     if extended := extension.plan(asked, size, backend.settings.max_pixels):
         size, parameters = extended.size, parameters.model_copy(update={"extend": extended})

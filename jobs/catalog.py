@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.families import FAMILIES, Family, Recipe, Sampling
-from jobs.outputs import quality_of
+from jobs.outputs import check_depth, quality_of
+from jobs.prompt_syntax import with_checked_prompts
 from jobs.schedulers import check_scheduler, fitting_schedulers, misfit
 from jobs.schema import (
     MAX_SEED,
@@ -167,8 +168,9 @@ class ModelEntry(Sampling):
         parameters = InpaintParameters.model_validate({**rest, **chosen, "model": model, "seed": seed})
         check_scheduler(parameters.scheduler, self.family, parameters.num_inference_steps, self.schedulers)
         check_caching(parameters.cache_interval, self.family)
+        check_depth(parameters.output_format, parameters.bit_depth)
         self._check_limits(parameters)
-        return parameters
+        return with_checked_prompts(parameters, self.family)
 
     def _check_limits(self, parameters: InpaintParameters) -> None:
         """Raise InvalidField for what the entry does not allow, and for seeds that would not be."""

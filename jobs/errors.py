@@ -433,6 +433,21 @@ class NotFinite(JobFailure):
     retryable = False
 
 
+class SigningFailed(JobFailure):
+    """The result could not be signed, and the operator has it that results are."""
+
+    code = "signing_failed"
+    title = "The result could not be signed"
+    retryable = False
+
+
+class BadCredentials(InfillError):
+    """The operator's key and certificates cannot sign; raised when the worker starts."""
+
+    code = "bad_credentials"
+    title = "Results cannot be signed with this key"
+
+
 class BadModel(InfillError):
     """The parts of a model do not fit together; raised when it is loaded."""
 

@@ -22,6 +22,7 @@ from jobs.schema import (
     PictureReport,
     Priority,
     Progress,
+    PromptTokens,
     Record,
     RegionReport,
     Timings,
@@ -54,6 +55,10 @@ class JobView(Record):
     extend: Extension | None = Field(description="The borders that the photo gets; null: it is no extension.")
     region: RegionReport | None = Field(description="What was run, and at how many pixels; null until it has ended.")
     picture: PictureReport | None = Field(description="How the photo was read; null until it has ended.")
+    prompt_tokens: PromptTokens | None = Field(
+        description="Of the text encoder that reads least of the prompt; null until it has ended."
+    )
+    negative_prompt_tokens: PromptTokens | None = Field(description="The same; null where it has no effect.")
     images: list[ImageLink]
     timings: Timings | None
     error: JobProblem | None
@@ -135,6 +140,8 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         region=report.region if report else None,
         mask=_mask(uploaded_mask, report),
         picture=report.picture if report else None,
+        prompt_tokens=report.prompt_tokens if report else None,
+        negative_prompt_tokens=report.negative_prompt_tokens if report else None,
         images=image_links(url, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,

@@ -53,9 +53,12 @@ Priority = Literal["normal", "low"]
 """A job of low priority waits behind all of normal priority."""
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
+BitDepth = Literal["8", "keep"]
 PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
+PromptSyntax = Literal["plain", "a1111"]
 MetadataChoice = Literal["keep", "keep_gps", "strip"]
 MetadataAction = Literal["kept", "dropped", "too_large", "unreadable", "none"]
+ManifestAction = Literal["kept", "invalid", "dropped", "too_large", "unreadable", "none"]
 ColorStatement = Literal["icc", "cicp", "srgb", "gama_chrm", "exif", "none"]
 ColorAction = Literal["carried", "converted", "ignored", "none"]
 Approximation = Literal[
@@ -105,6 +108,11 @@ class Common(Record):
     )
     prompt: Prompt = Field("", description="What to paint. Empty: whatever fits the surroundings.")
     negative_prompt: Prompt = Field("", description="What to keep out; acts only where guidance_scale is above 1.")
+    prompt_syntax: PromptSyntax = Field(
+        "plain",
+        description="plain: brackets are text. a1111: (word:1.3), (word) and [word] weight words, in both prompts.",
+        exclude_if=lambda syntax: syntax == "plain",
+    )
     n: int = Field(1, ge=1, le=8, description="How many images; image k uses seed + k.")
     mask_mode: MaskMode = Field(
         "white",
@@ -124,6 +132,11 @@ class Common(Record):
         "auto",
         description="auto: a grey photo comes back grey, any other in colour. rgb: always in colour.",
         exclude_if=lambda color: color == "auto",
+    )
+    bit_depth: BitDepth = Field(
+        "8",
+        description="Of a photo of 16 bits a channel. 8: results have 8, rounded. keep: they have 16; only as png.",
+        exclude_if=lambda depth: depth == "8",
     )
     metadata: MetadataChoice = Field(
         "keep",
@@ -214,6 +227,7 @@ class TextRequest(Record):
     prompt: Prompt
     negative_prompt: Prompt
     guidance_scale: Guidance
+    prompt_syntax: PromptSyntax = "plain"
 
     @property
     def guides(self) -> bool:
@@ -301,12 +315,23 @@ class RegionReport(Record):
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
 
 
+class PromptTokens(Record):
+    """How much of a prompt a text encoder reads, in its tokens; those that it adds itself are not counted."""
+
+    used: int = Field(description="Tokens of the prompt.")
+    limit: int = Field(description="Tokens that are read at most.")
+    cut: int = Field(description="Tokens of the prompt that are not read.")
+
+
 class MetadataReport(Record):
     """What became of what the photo says of itself."""
 
     exif: MetadataAction = Field(description="Of the camera, the shot, the author; none: it says nothing of these.")
     xmp: MetadataAction = Field(description="Of the author, what is shown, the rights.")
     gps: MetadataAction = Field(description="Where it was taken, as EXIF or XMP have it.")
+    c2pa: ManifestAction = Field(
+        "none", description="Its C2PA manifest. kept, invalid: an ingredient of the result's own, which says so."
+    )
 
 
 class PictureReport(Record):
@@ -318,7 +343,8 @@ class PictureReport(Record):
         description="Of the upload; a palette is rgb, black and white is grey."
     )
     alpha: bool = Field(description="Whether it has an alpha channel or a transparent colour.")
-    bits: int = Field(description="Bits a channel; results have 8.")
+    bits: int = Field(description="Bits a channel of the upload.")
+    bit_depth: int = Field(8, description="Bits a channel of the results.")
     color: ColorStatement = Field(
         description="Which statement holds: an ICC profile, chunks of a PNG, or tags of EXIF or TIFF."
     )
@@ -326,6 +352,11 @@ class PictureReport(Record):
         description="carried: the result has the statement. converted: the values became sRGB. ignored: it is unusable."
     )
     metadata: MetadataReport | None = Field(None, description="null: a worker of an older version dropped all of it.")
+
+    def with_manifest(self, action: ManifestAction) -> "PictureReport":
+        """The same photo, and what became of its C2PA manifest."""
+        metadata = self.metadata and self.metadata.model_copy(update={"c2pa": action})
+        return self.model_copy(update={"metadata": metadata})
 
 
 class ImageInfo(Record):
@@ -372,6 +403,8 @@ class JobReport(Record):
     approximate: list[Approximation] | None = Field(None, description="None: a worker of an older version.")
     region: RegionReport | None = None
     picture: PictureReport | None = Field(None, description="None: a worker of an older version.")
+    prompt_tokens: PromptTokens | None = Field(None, description="Of the text encoder that reads least of it.")
+    negative_prompt_tokens: PromptTokens | None = Field(None, description="None: it was not used.")
 
 
 class JobProblem(Record):

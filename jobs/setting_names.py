@@ -16,7 +16,7 @@ cors_origins max_connections client_timeout_s min_body_rate body_timeout_s send_
 WORKER = """
 worker_name seats max_rows device dtype model_budget_bytes lora_budget_bytes encoding_budget_bytes load_limit_s
 offload vae_tiling vae_slicing compile torch_threads codec_threads lease_s beat_s stall_s grace_s result_patience_s
-maintenance_s metrics_host metrics_port marking
+maintenance_s metrics_host metrics_port marking c2pa_certificates c2pa_key
 """
 LAUNCHER = """
 redis_maxmemory workers devices var_dir demo_dir ready_timeout_s drain_timeout_s

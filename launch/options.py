@@ -76,6 +76,7 @@ def _edit(add: Add) -> None:
     _subject(command)
     command.add_argument("-p", "--prompt", help="what to paint; without it, whatever fits the surroundings")
     command.add_argument("--negative-prompt", metavar="TEXT", help="what to keep out")
+    command.add_argument("--prompt-syntax", choices=("plain", "a1111"), help="a1111: (word:1.3) weights a word")
     command.add_argument("-o", "--out", type=Path, help="file, whose name says the format, or folder (NAME-infill.png)")
     command.add_argument("--model", metavar="NAME", help="as `infill models list` names them")
     command.add_argument("--preset", metavar="NAME", help="of the model")

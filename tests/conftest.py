@@ -9,6 +9,21 @@ from redis import Redis
 from tests.programs import pytest_runtest_makereport  # noqa: F401  # a hook
 from tests.redis_server import RedisServer
 
+LONG = (
+    "tests/worker/training/",
+    "tests/e2e/",
+    "tests/attack/",
+    "tests/worker/queue/",
+    "tests/launch/",
+    "tests/app/test_page",
+)
+"""Real training, and real processes that are waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no process is left with one of them when the others are done."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 def pytest_collection_finish() -> None:
     """What is there for good is not looked through at every collection of garbage: torch's modules alone take 0.3 s."""

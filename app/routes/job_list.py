@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 from app.authentication import Principal, needs, principal_of
 from app.backend import Backend, BackendDep
 from app.examples import KEY_PROBLEMS, problems
+from app.json_bodies import parsed
 from app.ownership import check_owned
 from jobs.errors import Forbidden, InvalidField, JobError
 from jobs.job_index import Place
@@ -24,6 +25,7 @@ LOOKED_AT = 1000
 CURSOR = re.compile(r"(\d{1,17})-([0-9a-f]{32})")
 
 router = APIRouter(tags=["jobs"], responses=problems("invalid_field", *KEY_PROBLEMS, "store_unavailable"))
+PARAMETERS = ("limit", "status", "cursor")
 CallerDep = Annotated[Principal, Depends(principal_of)]
 
 
@@ -46,7 +48,16 @@ class CancelOutcomes(Record):
     jobs: list[CancelOutcome] = Field(description="In the order of `ids`.")
 
 
-@router.get("/v1/jobs", summary="List your jobs", dependencies=[needs("read")])
+def check_parameters(request: Request) -> None:
+    """Raise InvalidField for a query parameter that nobody reads, or that came twice: which was meant is a guess."""
+    sent = [name for name, _ in request.query_params.multi_items()]
+    if unknown := next((name for name in sent if name not in PARAMETERS), None):
+        raise InvalidField(f"{unknown[:100]!r} is no parameter of this list. They are {', '.join(PARAMETERS)}.")
+    if twice := next((name for name in sent if sent.count(name) > 1), None):
+        raise InvalidField(f"{twice}: sent more than once. Send each parameter once.")
+
+
+@router.get("/v1/jobs", summary="List your jobs", dependencies=[needs("read"), Depends(check_parameters)])
 def jobs(
     principal: CallerDep,
     backend: BackendDep,
@@ -105,8 +116,17 @@ def _jobs(backend: Backend, principal: Principal, places: list[Place]) -> list[J
     return found
 
 
+async def check_names(request: Request) -> None:
+    """Raise InvalidField for a name that comes twice in the body: FastAPI takes the last one."""
+    if text := await request.body():
+        parsed(text)
+
+
 @router.post(
-    "/v1/jobs/cancel", summary="Cancel several jobs", dependencies=[needs("submit")], max_body_size=MAX_BODY_BYTES
+    "/v1/jobs/cancel",
+    summary="Cancel several jobs",
+    dependencies=[needs("submit"), Depends(check_names)],
+    max_body_size=MAX_BODY_BYTES,
 )
 def cancel(asked: JobIds, principal: CallerDep, backend: BackendDep) -> CancelOutcomes:
     """Each as by `DELETE /v1/jobs/{job_id}`; what happened to each."""

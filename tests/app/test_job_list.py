@@ -99,7 +99,11 @@ async def test_a_job_whose_record_is_damaged_is_listed_without_its_model(
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "cursor=x", "cursor=1-2", "status=odd", "status=loading", f"cursor={'1' * 60}"]
+    "query",
+    [
+        *("limit=0", "limit=101", "cursor=x", "cursor=1-2", "status=odd", "status=loading", f"cursor={'1' * 60}"),
+        *("state=queued", "limit=2&limit=3", "Status=queued"),
+    ],
 )
 async def test_a_wrong_query_is_refused(client: httpx.AsyncClient, mine: dict[str, str], query: str) -> None:
     answer = await client.get(f"/v1/jobs?{query}", headers=mine)
@@ -163,7 +167,10 @@ async def test_several_are_canceled_and_each_has_its_outcome(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"ids": []}', b'{"ids": "a"}', b'{"ids": [1]}', b'{"ids": ["a"], "x": 1}', b"{"],
+    [
+        *(b"", b"[]", b"{}", b'{"ids": []}', b'{"ids": "a"}', b'{"ids": [1]}', b'{"ids": ["a"], "x": 1}', b"{"),
+        b'{"ids": ["a"], "ids": ["b"]}',
+    ],
 )
 async def test_a_body_that_is_no_list_of_ids_is_refused(
     client: httpx.AsyncClient, mine: dict[str, str], body: bytes

@@ -46,6 +46,7 @@ VALUES: dict[str, Any] = {
     "crop": "off",
     "crop_padding": 8,
     "cache_interval": 2,
+    "prompt_syntax": "a1111",
     "masked_content": "noise",
     "output_format": "webp",
     "output_quality": 80,
@@ -58,6 +59,7 @@ VALUES: dict[str, Any] = {
     "output_color": "rgb",
     "metadata": "keep_gps",
     "priority": "low",
+    "bit_depth": "8",
 }
 """A value of each field beside the pictures, of the type that JSON has for it."""
 

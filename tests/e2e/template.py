@@ -46,6 +46,7 @@ class Template:
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(command, env=own, cwd=cwd, stdin=pipe, stdout=pipe, text=True)
         assert self.process.stdin and self.process.stdout
+        log.touch()  # it is there at once, as where a process is started with it as its output
         _prctl(PR_SET_CHILD_SUBREAPER, 1)  # the one that forks the worker ends at once: it becomes ours
         try:
             print(json.dumps({"env": {**os.environ, **env}, "log": str(log)}), file=self.process.stdin, flush=True)

@@ -30,8 +30,9 @@ def browser() -> Iterator[Browser]:
 
 
 def faults(page: Page, axe: str) -> list[str]:
-    """What axe-core finds wrong with the page as it is."""
+    """What axe-core finds wrong with the page as it is, once colours have stopped changing."""
     page.evaluate(axe)
+    page.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [
         f"{fault['id']}: {node['html'][:120]} {node['failureSummary']}" for fault in found for node in fault["nodes"]

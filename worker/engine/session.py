@@ -14,6 +14,7 @@ from worker.engine.engine import Engine
 from worker.engine.task import Task
 from worker.engine.throughput import Throughput
 from worker.pixels.decoding import Decode, decode_here
+from worker.pixels.signing import Sign
 
 IDLE_WAIT_S = 0.02
 """How long a turn with nothing to step waits for a codec thread."""
@@ -38,6 +39,7 @@ class Session:
         codec_threads: threads that decode uploads and encode PNGs beside it.
         ready: ``worker.models.models.Models.ready``; without it the engine's models are all there are.
         decode: makes pixels of uploads; ``worker.pixels.decoding.Decoders`` where they may be hostile.
+        sign: signs results; ``worker.pixels.signing.Signers`` where the operator has a key.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Session:
         codec_threads: int,
         ready: Callable[[str, Collection[str]], bool] | None = None,
         decode: Decode = decode_here,
+        sign: Sign | None = None,
     ) -> None:
         self.engine = engine
         self.throughput = Throughput(engine)
@@ -57,6 +60,7 @@ class Session:
         self.loads_next: Task | None = None
         self.no_room: dict[Task, frozenset[Task]] = {}
         """Tasks that the device had no room for, and those that ran beside: tried again when one of these has left."""
+        self.sign = sign
         self._ready = ready or (lambda *_: True)
         self._decode = decode
 

@@ -23,6 +23,8 @@ from jobs.schema import (
     InputName,
     JobReport,
     MaskReport,
+    PictureReport,
+    PromptTokens,
     RegionReport,
     Timings,
 )
@@ -37,6 +39,7 @@ from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
+from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")
 
@@ -50,12 +53,14 @@ class Task:
     entry: ModelEntry
     stopwatch: Stopwatch
     marks: bool = True  # whether results are marked as changed by a model
+    sign: Sign | None = None
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
     area_px: int = 0  # of the canvas; 0 until it has been opened
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
+    tokens: dict[str, PromptTokens] = field(default_factory=dict)  # of each prompt, by its name in the report
     previews: Previews = field(default_factory=Previews)
     outcome: JobReport | Exception | None = None
 
@@ -64,11 +69,13 @@ class Task:
     def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> Canvas:
         """Decode the upload, compute the effective mask, cut out the region."""
         self.stopwatch.enter("decode")
+        asked = self.parameters
         present = {name: data for name, data in inputs.items() if data is not None}
         if present.keys() != inputs.keys():
             raise Undecodable("The job's uploads have expired.")
-        decoded, uploaded = decode(present, self.parameters.output_color, self.parameters.metadata)
+        decoded, uploaded = decode(present, asked.output_color, asked.metadata, asked.bit_depth)
         self.picture = extended(decoded, self.parameters.extend, uploaded)
+        self.upload = present["image"] if self.sign else b""
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
@@ -97,20 +104,21 @@ class Task:
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
-        self.stopwatch.enter("paste")
-        original = self.picture.pixels
-        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
-        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
-        report = self._mask_report(original, results)
-        self.stopwatch.enter("png")
-        writers = [
-            writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks) for result in results
-        ]
+        writers, changed = [], 0
+        for canvas in canvases:  # one result at a time, so that no more than one lies there beside its file
+            self.stopwatch.enter("paste")
+            original = self.picture.pixels
+            result = regions.paste(original, self.picture.in_its_mode(canvas), self.region, self.mask)
+            changed += regions.changed_outside(original, result, self.mask)
+            self.stopwatch.enter("png")
+            writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
+        report = self._mask_report(changed)
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
             for index, writer in enumerate(writers)
         ]
+        picture = self._signed(self.picture.reported(writers[0].states_colours))
         (w, h), kind = self.picture.size, MEDIA_TYPES[self.parameters.output_format]
         self.stopwatch.enter("wait")
         return JobReport(
@@ -120,16 +128,25 @@ class Task:
             timings=timings,
             approximate=self.given_up,
             region=self._region_report,
-            picture=self.picture.reported(writers[0].states_colours),
+            picture=picture,
+            **self.tokens,
         )
 
-    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
+    def _signed(self, picture: PictureReport) -> PictureReport:
+        """The report, with what became of the upload's manifest once the images are signed. Raises SigningFailed."""
+        if self.sign is None:
+            return picture
+        statement = Statement(self.parameters, picture.format, self.bbox)
+        self.images, action = signed(self.sign, self.images, self.upload, statement)
+        return picture.with_manifest(action)
+
+    def _mask_report(self, changed_outside: int) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
             coverage=mask_values.coverage(self.mask),
             bbox=self.bbox,
             soft=masks.is_soft(self.mask),
-            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
+            changed_outside_mask=changed_outside,
         )
 
     @property
@@ -155,6 +172,7 @@ class Task:
         described = {"model": self.parameters.model, "seed": seed, "mask": effective}
         described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        given_up |= {name: tokens.model_dump() for name, tokens in self.tokens.items()}
         return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
@@ -164,10 +182,19 @@ class Task:
         parts = canvas, self.parameters, self.stopwatch.enter, adapters
         self.states = self._tiled_at_need(partial(family.prepare, *parts))
         self.stopwatch.enter("text_encode")
-        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
-            self.found.append("prompt_cut")
+        self._count_tokens(guided=self.states[0].negative_text is not None)
         self.stopwatch.enter("denoise")
         return self.states
+
+    def _count_tokens(self, guided: bool) -> None:
+        """What the text encoders read of the prompt, and of the negative prompt where guidance is computed from it."""
+        asked = self.parameters
+        prompts = {"prompt_tokens": asked.prompt}
+        prompts |= {"negative_prompt_tokens": asked.negative_prompt} if guided else {}
+        for name, prompt in prompts.items():
+            if counted := self.family.prompt_tokens(prompt, asked.prompt_syntax):
+                self.tokens[name] = max(counted, key=lambda tokens: (tokens.cut, -tokens.limit))
+                self.found += ["prompt_cut"] if all(tokens.cut for tokens in counted) else []
 
     def finish(self) -> Pixels:
         self.stopwatch.enter("vae_decode")

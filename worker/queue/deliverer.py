@@ -20,10 +20,13 @@ from worker.metrics import WorkerMetrics
 log = logging.getLogger("worker.deliveries")
 
 LOOK_S = 0.5
-THREADS = 4
+THREADS = 8
 OF_ONE_HOST = 2
 """Deliveries to one host at a time: a slow one must not hold up the others."""
-BUSY_S = 1.0
+BUSY_S, BUSY_MOST_S = 1.0, 30.0
+"""When a delivery is looked at again whose host has enough to do. It grows while the host finishes none: thousands may
+wait for a slow one."""
+BUSY_GROWS = 50
 SEND_S = {"output": 60.0, "webhook": 15.0}
 ANSWER_BYTES = 2**16
 AWAY_S = 2.0
@@ -51,7 +54,7 @@ class Deliverer:
         secret = queue.settings.webhook_secret
         self.webhook = Webhook(secret.get_secret_value()) if secret else None
         self._stopped = threading.Event()
-        self._busy = Counter[str]()
+        self._busy, self._put_off = Counter[str](), Counter[str]()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="deliveries")
         self._free = threading.Semaphore(THREADS)
@@ -85,7 +88,7 @@ class Deliverer:
         except RedisError as error:  # its claim lapses, and it is tried again
             log.warning("a delivery of job %s is left for later: %s", due.job_id, error)
         except Exception:
-            log.exception("a delivery of job %s failed in a way that nobody expected", due.job_id)
+            log.exception("a delivery of job %s could not be looked at", due.job_id)
         finally:
             self._free.release()
 
@@ -102,24 +105,29 @@ class Deliverer:
             self.deliveries.put_off(due, LOOK_AGAIN_S)
         elif due.number >= len(asked):
             self.deliveries.forget(due)
-        elif not self._enter(asked[due.number].host):
-            self.deliveries.put_off(due, BUSY_S)
+        elif busy_s := self._enter(asked[due.number].host):
+            self.deliveries.put_off(due, busy_s)
         else:
             try:
                 self._send_and_record(due, asked[due.number], view)
             finally:
                 self._leave(asked[due.number].host)
 
-    def _enter(self, host: str) -> bool:
+    def _enter(self, host: str) -> float | None:
+        """None, or seconds after which to look again: it has as many deliveries as one host may have."""
         with self._lock:
             if self._busy[host] >= OF_ONE_HOST:
-                return False
+                self._put_off[host] += 1
+                return min(BUSY_MOST_S, BUSY_S * (1 + self._put_off[host] / BUSY_GROWS))
             self._busy[host] += 1
-            return True
+            return None
 
     def _leave(self, host: str) -> None:
         with self._lock:
             self._busy[host] -= 1
+            del self._put_off[host]
+            if not self._busy[host]:
+                del self._busy[host]
 
     def _send_and_record(self, due: Due, delivery: Delivery, view: JobView) -> None:
         attempts, error, final = self.deliveries.attempts(due) + 1, None, True
@@ -132,6 +140,11 @@ class Deliverer:
             error, final = f"The address {failed}.", False
         except (AddressRefused, Failed) as failed:
             error = str(failed)
+        except RedisError:
+            raise
+        except Exception:  # tried again, and not for ever
+            log.exception("a delivery of job %s failed in a way that nobody expected", due.job_id)
+            error, final = "It failed inside this service.", False
         state: State = "delivered" if error is None else "failed" if final or attempts > len(RETRIES_S) else "pending"
         self.deliveries.record(due, state, attempts, error)
         self.metrics.deliveries.labels(delivery.kind, "delivered" if error is None else "failed").inc()

@@ -11,8 +11,9 @@ from redis import Redis
 from standardwebhooks import Webhook
 
 from jobs import deliveries, keys
+from jobs.addresses import Answer
 from jobs.deliveries import CLAIM_S, RETRIES_S, Delivery, Due
-from jobs.job_view import view_job
+from jobs.job_view import JobView, view_job
 from jobs.queue import JobQueue
 from jobs.schema import InputName, JobProblem
 from jobs.settings import QueueSettings
@@ -20,7 +21,7 @@ from tests.app.settling import Settler
 from tests.jobs.submissions import MASK, PARAMETERS
 from tests.receiver import Receiver, receiver
 from worker.metrics import WorkerMetrics
-from worker.queue.deliverer import Deliverer
+from worker.queue.deliverer import BUSY_MOST_S, Deliverer
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 INPUTS: dict[InputName, bytes] = {"image": b"image", "mask": b"mask"}
@@ -206,11 +207,39 @@ def test_a_slow_host_does_not_hold_up_others(queue: JobQueue, deliverer: Deliver
     jobs = [submit(queue, webhook(there)) for _ in range(3)]
     for job_id in jobs:
         queue.cancel(job_id)
-    assert deliverer._enter("127.0.0.1") and deliverer._enter("127.0.0.1")  # two are under way
+    assert [deliverer._enter("127.0.0.1") for _ in range(2)] == [None, None]  # two are under way
     assert deliver(deliverer) == 3 and not there.received
     deliverer._leave("127.0.0.1")
     pass_time(queue.connection, 2)
     assert deliver(deliverer) == 3 and len(there.received) == 3
+
+
+def test_many_that_wait_for_a_slow_host_are_looked_at_less_and_less_often(deliverer: Deliverer) -> None:
+    assert [deliverer._enter("slow.example") for _ in range(2)] == [None, None]
+    waits = [deliverer._enter("slow.example") or 0 for _ in range(3000)]
+    assert waits == sorted(waits) and waits[0] < 2 and waits[-1] == BUSY_MOST_S
+    deliverer._leave("slow.example")  # one has ended: the others may follow
+    assert [deliverer._enter("slow.example"), deliverer._enter("slow.example")] == [None, pytest.approx(waits[0])]
+
+
+class Faulty(Deliverer):
+    """With an error in it that nobody has thought of."""
+
+    def _webhook(self, delivery: Delivery, view: JobView) -> Answer:
+        raise ValueError("not foreseen")
+
+
+def test_an_error_that_nobody_expected_is_tried_again_but_not_for_ever(queue: JobQueue, there: Receiver) -> None:
+    deliverer = Faulty(queue, WorkerMetrics())
+    job_id = submit(queue, webhook(there))
+    queue.cancel(job_id)
+    for number, pause_s in enumerate((*RETRIES_S, 0), 1):
+        assert deliver(deliverer) == 1
+        pass_time(queue.connection, pause_s + 1)
+        state = "pending" if pause_s else "failed"
+        assert states(queue, job_id) == [(state, number, "It failed inside this service.")]
+    assert deliver(deliverer) == 0
+    deliverer.stop()
 
 
 def test_its_own_threads_deliver_and_stop(queue: JobQueue, deliverer: Deliverer, there: Receiver) -> None:

@@ -22,10 +22,10 @@ SIDE_PX, STRIPE_PX = (
 )  # too wide for the detail of the fill, which the model starts from, and too narrow for its surface
 YELLOW, BLUE = (230, 220, 60), (20, 40, 120)
 RECIPE = LoraRecipe(
-    steps=160,
-    batch=16,
+    steps=130,
+    batch=8,
     size_px=SIDE_PX,
-    peak_rate=5e-3,
+    peak_rate=6e-3,
     warm_up=10,
     decay=0.9,
     last_share=0.9,  # where this model settles what fills a hole
