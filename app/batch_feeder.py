@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
+import anyio
 import anyio.to_thread
 from redis.exceptions import RedisError
 from starlette.datastructures import UploadFile
@@ -23,7 +24,7 @@ from starlette.types import Message
 from app.backend import Backend
 from app.batch_lines import form_from, read_line
 from app.bodies import Body, discard
-from app.inpaint_form import INPAINT
+from app.inpaint_form import INPAINT, InpaintForm
 from app.json_bodies import JsonBody
 from app.json_form import form_of
 from app.outgoing import deliveries
@@ -42,6 +43,7 @@ IDLE_S = 2.0
 """Between two looks where there is no batch, or another process feeds them."""
 BUSY_S = 0.5
 """Between two rounds over the batches."""
+STOP_S = 5.0
 LINES_A_ROUND = 16
 """Of one batch, before the next one has its turn."""
 FETCH_TRIES = 3
@@ -61,30 +63,38 @@ class BatchFeeder:
         self._token = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex}".encode()
         self._not_before: dict[str, float] = {}
         self._fetch_tries = Counter[tuple[str, int]]()
-        self._woken = asyncio.Event()
+        self._woken = anyio.Event()
+        self._scope = anyio.CancelScope()
         self._held = False
         self._chunk: tuple[str, int, list[bytes] | None] = ("", 0, None)
 
     async def run(self) -> None:
-        while True:
-            pause_s = IDLE_S
-            try:
-                if await anyio.to_thread.run_sync(self._has_lease):
-                    await self._round()
-                    pause_s = BUSY_S
-            except RedisError:
-                pass  # it comes back, and every call says so meanwhile
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
+        with self._scope:
+            while True:
+                pause_s = IDLE_S
+                try:
+                    if await anyio.to_thread.run_sync(self._has_lease):
+                        await self._round()
+                        pause_s = BUSY_S
+                except RedisError:
+                    pass  # it comes back, and every call says so meanwhile
+                with anyio.move_on_after(pause_s):
                     await self._woken.wait()
-            self._woken.clear()
+                self._woken = anyio.Event()
+
+    async def stop(self, running: "asyncio.Task[None]") -> None:
+        """What a thread does just now comes to its end first, unless that takes long. Another process goes on."""
+        self._scope.cancel()
+        with suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(STOP_S):
+                await running
+        await anyio.to_thread.run_sync(self._release)
 
     def wake(self) -> None:
         """A batch has been made in this process: look at once."""
         self._woken.set()
 
-    def release(self) -> None:
-        """The process stops: another one may go on at once."""
+    def _release(self) -> None:
         if not self._held:
             return
         with suppress(RedisError):
@@ -242,13 +252,9 @@ class BatchFeeder:
         backend, owner = self.backend, batch.record.owner
         body = Body(backend.bodies, _nothing, owner, 0)
         fields = fields | {"priority": "low"}
-        values = dict(await anyio.to_thread.run_sync(form_of, JsonBody(fields), INPAINT))
         with ExitStack() as opened:
             opened.callback(body.release)
-            for value in values.values():
-                if isinstance(value, UploadFile):
-                    opened.callback(discard, value.file)
-            form = form_from(values)
+            form = await anyio.to_thread.run_sync(_form, fields, opened)
             files: dict[InputName, BinaryIO] = {}
             for name in INPUTS:
                 sent, url = getattr(form, name), getattr(form, f"{name}_url")
@@ -260,6 +266,15 @@ class BatchFeeder:
             key = f"{batch.id}:{number}"
             submission = Submission(form, files, owner, form.given, key, sent_out, request_id=batch.id)
             return (await submit(backend, submission)).job_id
+
+
+def _form(fields: dict[str, object], opened: ExitStack) -> InpaintForm:
+    """The form that a line is; ``opened`` then closes its files. Raises InvalidField, SpoolFull."""
+    values = dict(form_of(JsonBody(fields), INPAINT))
+    for value in values.values():
+        if isinstance(value, UploadFile):
+            opened.callback(discard, value.file)
+    return form_from(values)
 
 
 def _failed(custom_id: str, error: InfillError, url: str | None = None) -> LineOutcome:

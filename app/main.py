@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
@@ -127,10 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        feeding.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeding
-        await anyio.to_thread.run_sync(feeder.release)
+        await feeder.stop(feeding)
         await backend.changes.stop(listening)
         backend.queue.connection.close()
         backend.decoders.close()
