@@ -188,7 +188,7 @@ class Run:
 
     def _saved(self, line: Line, job: Job, digest: str, tries: int, before: Outcome | None) -> Outcome:
         images = self._through(lambda: self.client.result(job)).images
-        names = [f"{stem}{SUFFIXES[job.images[0].content_type]}" for stem in line.stems()]
+        names = [f"{stem}{SUFFIXES.get(job.images[0].content_type, '')}" for stem in line.stems()]
         self.results.save(names, images, before)
         return Outcome(
             custom_id=line.custom_id,

@@ -76,7 +76,8 @@ class Results:
     def _write_all(self) -> None:
         """One line for each custom_id."""
         part = self.folder / f".{FILE}.part"
-        part.write_text("".join(f"{outcome.model_dump_json()}\n" for outcome in self.outcomes.values()))
+        rows = [f"{outcome.model_dump_json()}\n" for outcome in self.outcomes.values()]
+        part.write_text("".join(rows), encoding="utf-8")
         part.replace(self.path)
 
     def add(self, outcome: Outcome) -> None:
