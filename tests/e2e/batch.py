@@ -52,6 +52,7 @@ class Batch:
     folder: Path
     url: str
     lines: int
+    at_once: int = 16
     runs: int = 0
     said: list[str] = field(default_factory=list)
 
@@ -79,7 +80,18 @@ class Batch:
 
     def start(self) -> "subprocess.Popen[bytes]":
         self.runs += 1
-        command = ["-m", "launch", "batch", "in.jsonl", "--out", "out", "--url", self.url]
+        command = [
+            "-m",
+            "launch",
+            "batch",
+            "in.jsonl",
+            "--out",
+            "out",
+            "--url",
+            self.url,
+            "--at-once",
+            str(self.at_once),
+        ]
         with (self.folder / "said.log").open("ab") as said:
             return subprocess.Popen(
                 tethered([sys.executable, *command]),
@@ -133,7 +145,8 @@ def _again(batch: Batch, command: "subprocess.Popen[bytes]", kill: bool) -> "sub
     """End the command, gently or not, and call it again."""
     command.send_signal(signal.SIGKILL if kill else signal.SIGINT)
     status = command.wait(60)
-    assert status in (-signal.SIGKILL, 130, 0), (status, (batch.folder / "said.log").read_text()[-2000:])
+    early = -signal.SIGINT  # before it has begun
+    assert status in (-signal.SIGKILL, early, 130, 0), (status, (batch.folder / "said.log").read_text()[-2000:])
     return batch.start()
 
 

@@ -17,7 +17,7 @@ from tests.factories import mask_with, png
 
 def test_nothing_is_lost_or_made_twice_when_workers_the_api_and_the_command_are_killed(tmp_path: Path) -> None:
     for stack, connection in services(tmp_path, workers=1):
-        batch = Batch(tmp_path / "lines", stack.urls[0], lines=18)
+        batch = Batch(tmp_path / "lines", stack.urls[0], lines=24, at_once=4)
         batch.write()
         come = run(batch, stack, Faults(workers=1, apis=1, commands=2))
         batch.check(connection)
