@@ -65,6 +65,7 @@ class Facts(Record):
         Recipe(masked_content="fill"),
         description="a border that goes on as the photo's edge, with its detail",
     )
+    hires_strength: Strength = Field(0.5, description="of tiles that are run over an enlarged fill, at most")
     size_px: int
     max_size_px: int
 

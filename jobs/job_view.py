@@ -9,6 +9,7 @@ from rq.job import JobStatus as RqStatus
 
 from jobs.deliveries import DeliveryReport, deliveries_of
 from jobs.errors import Crashed, Undecodable
+from jobs.passes import steps_of
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
     Approximation,
@@ -198,7 +199,7 @@ def _progress(
         return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
     return Progress(
         step=int(progress.get("step", 0)),
-        steps=int(progress.get("steps", parameters.num_inference_steps)),
+        steps=int(progress.get("steps", steps_of(parameters) if parameters.tiles else parameters.num_inference_steps)),
         eta_ms=eta_ms,
         preview_step=int(progress["preview_step"]) if "preview_step" in progress else None,
     )

@@ -51,6 +51,7 @@ Task = Literal["fill", "remove", "extend", "replace_background"]
 Crop = Literal["auto", "off"]
 Priority = Literal["normal", "low"]
 """A job of low priority waits behind all of normal priority."""
+Hires = Literal["off", "tile"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
 BitDepth = Literal["8", "keep"]
@@ -193,6 +194,11 @@ class InpaintRequest(Common):
     masked_content: MaskedContent | None = Field(
         None, description="What the denoising starts from under the mask; matters where strength is below 1."
     )
+    hires: Hires | None = Field(
+        None,
+        description="A hole larger than the model's size. off: painted small and enlarged. tile: then once more in "
+        "overlapping tiles, at the photo's own pixels. null: tile where few are enough.",
+    )
     cache_interval: CacheInterval | None = Field(
         None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
     )
@@ -219,6 +225,13 @@ class Extension(Record):
     def photo(self) -> tuple[int, int, int, int]:
         """Where the photo stands in the result: [left, top, right, bottom]."""
         return self.left, self.top, self.width - self.right, self.height - self.bottom
+
+
+class Tiles(Record):
+    """What is run after a first, shrunk pass (``jobs/tiles.py``)."""
+
+    count: int = Field(ge=1)
+    strength: Strength
 
 
 class TextRequest(Record):
@@ -248,6 +261,7 @@ class InpaintParameters(Common):
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
+    tiles: Tiles | None = Field(None, exclude_if=lambda tiles: tiles is None)
 
     @property
     def seeds(self) -> list[int]:
@@ -313,6 +327,11 @@ class RegionReport(Record):
     box: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
     run_px: tuple[int, int] = Field(description="Width and height that the box had while the network painted it.")
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
+    tiles: int = Field(
+        0,
+        description="How many tiles were then run over it at the input's own pixels; absent: none.",
+        exclude_if=lambda tiles: not tiles,
+    )
 
 
 class PromptTokens(Record):

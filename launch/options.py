@@ -85,6 +85,7 @@ def _edit(add: Add) -> None:
     command.add_argument("--steps", dest="num_inference_steps", metavar="NUMBER")
     command.add_argument("--guidance", dest="guidance_scale", metavar="NUMBER")
     command.add_argument("--strength", metavar="NUMBER")
+    command.add_argument("--hires", metavar="off|tile", help="a large hole small and enlarged, or then in tiles")
     command.add_argument("--format", dest="output_format", metavar="NAME", help="of the result: png, jpeg, webp, avif")
     command.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other field of POST /v1/inpaint")
     command.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="wait so long (300)")

@@ -19,6 +19,7 @@ from jobs.mask_fields import MAX_BOXES, MAX_POINTS, MAX_SUBJECT_POINTS, MaskSubj
 from jobs.schema import (
     BitDepth,
     Crop,
+    Hires,
     InpaintRequest,
     MaskedContent,
     MaskMode,
@@ -51,6 +52,7 @@ class Choices(Record):
     anchor: list[str]
     crop: list[str]
     priority: list[str]
+    hires: list[str]
     output_format: list[str]
     output_color: list[str]
     bit_depth: list[str]
@@ -104,6 +106,7 @@ CHOICES = Choices(
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
     priority=list(get_args(Priority)),
+    hires=list(get_args(Hires)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
     bit_depth=list(get_args(BitDepth)),

@@ -36,6 +36,9 @@ class ModelView(Record):
     cache_interval: int
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
+    hires_strength: float = Field(description="Of tiles that are run over an enlarged fill, at most.")
+    hires_tiles: int = Field(description="Tiles that a request gets where it sends no hires, at most.")
+    max_hires_tiles: int = Field(description="Tiles of one job at most, of all its images together.")
     max_num_inference_steps: int
     max_n: int
     prompt_syntaxes: list[PromptSyntax] = Field(description="What `prompt_syntax` can be where words are weighted.")

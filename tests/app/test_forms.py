@@ -38,6 +38,7 @@ VALUES = {
     "mask_feather": "2",
     "crop": "off",
     "crop_padding": "8",
+    "hires": "off",
     "cache_interval": "2",
     "prompt_syntax": "a1111",
     "masked_content": "noise",

@@ -142,7 +142,7 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
     def _check_surroundings(self, canvas: Canvas, parameters: InpaintParameters) -> None:
         """Raise NoSurroundings where nothing of the picture is known and something is to be filled from it."""
         filled = self.mode.fills_holes or (canvas.start_filled and parameters.strength < 1)
-        if filled and canvas.mask.min() == 255:
+        if filled and not canvas.painted and canvas.mask.min() == 255:
             raise NoSurroundings(
                 "mask: grown and feathered as asked, it leaves nothing of the picture known that is not transparent, "
                 "and the hole is to be filled from its surroundings. Leave an opaque part of the picture out of the "

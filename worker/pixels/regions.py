@@ -40,7 +40,7 @@ def cut(pixels: Pixels, region: Region, weight: Pixels | None = None) -> Pixels:
             inside = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
         else:
             inside = _weighted_mean(inside, _inside(weight, region), region.run_px)
-    return _padded(inside, region)
+    return padded(inside, region)
 
 
 def cut_mask(mask: Pixels, region: Region) -> Pixels:
@@ -50,14 +50,14 @@ def cut_mask(mask: Pixels, region: Region) -> Pixels:
     """
     inside = _inside(mask, region)
     if region.size == region.run_px:
-        return _padded(inside, region)
+        return padded(inside, region)
     across, down = (-(-length // run) + 2 for length, run in zip(region.size, region.run_px, strict=True))
     widest = cv2.dilate(inside, np.ones((down | 1, across | 1), np.uint8))
     shrunk = cv2.resize(widest, region.run_px, interpolation=cv2.INTER_NEAREST_EXACT)
     if shrunk.min() >= HIDDEN > inside.min():
         mean = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
         shrunk[mean == mean.min()] = 0
-    return _padded(shrunk, region)
+    return padded(shrunk, region)
 
 
 def known(mask: Pixels, alpha: Pixels | None) -> NDArray[np.bool_]:
@@ -92,7 +92,8 @@ def _weighted_mean(pixels: Pixels, weight: Pixels, size: tuple[int, int]) -> Pix
     return np.asarray(np.where((part >= MIN_WEIGHT)[..., None], mean, plain), np.uint8)
 
 
-def _padded(inside: Pixels, region: Region) -> Pixels:
+def padded(inside: Pixels, region: Region) -> Pixels:
+    """What the box shows, on the region's canvas, whose remainder repeats the edge's pixels."""
     left, top, right, bottom = region.inner
     width, height = region.canvas
     if (width, height) != region.run_px:
@@ -121,13 +122,20 @@ def paste(original: Values, canvas: Pixels, region: Region, mask: Pixels) -> Val
     painted = canvas[y:y_end, x:x_end]
     if region.size != region.run_px:
         painted = cv2.resize(painted, region.size, interpolation=cv2.INTER_CUBIC)
-    left, top, right, bottom = region.box
-    weight, result = mask[top:bottom, left:right], original.copy()
-    part, blend = result[top:bottom, left:right], _over if original.shape[2] == 4 else blended
+    result = original.copy()
+    paste_onto(result, original, painted, region.box, mask)
+    return result
+
+
+def paste_onto(result: Values, original: Values, painted: Pixels, box: Box, mask: Pixels) -> None:
+    """Write what was painted in a box, (h, w, 3), into ``result``, a picture like ``original``; see ``paste``."""
+    left, top, right, bottom = box
+    here = slice(top, bottom), slice(left, right)
+    known, weight, part = original[here], mask[here], result[here]
+    blend = _over if original.shape[2] == 4 else blended
     for row in range(0, len(part), BAND_PX):  # wide intermediate values of a band at a time, not of a picture
         band = slice(row, row + BAND_PX)
-        part[band] = blend(part[band], _as_deep(painted[band], original.dtype), weight[band])
-    return result
+        part[band] = blend(known[band], _as_deep(painted[band], original.dtype), weight[band])
 
 
 def _as_deep(painted: Pixels, depth: np.dtype[Any]) -> Values:

@@ -251,7 +251,7 @@ def test_a_png_of_16_bits_is_read_as_it_was_written(shape: tuple[int, ...]) -> N
 def test_n_images_have_16_bits_each() -> None:
     photo = deep((48, 64, 3))
     one = task_of(ENTRY, n=3, bit_depth="keep")
-    canvas = one.open({"image": png_of(photo, 16, png_files.RGB), "mask": png(MASK)})
+    (canvas,) = one.open({"image": png_of(photo, 16, png_files.RGB), "mask": png(MASK)})
     report = one.close(noise((3, *canvas.image.shape)))
     assert isinstance(report, JobReport) and report.mask.changed_outside_mask == 0
     found = [values_of(image) for image in one.images]
