@@ -12,6 +12,7 @@ JOB: dict[str, Any] = {
     "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
     "status": "succeeded",
     "model": "pocket",
+    "priority": "normal",
     "attempt": 1,
     "queue_position": None,
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0, "preview_step": None},

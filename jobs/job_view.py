@@ -21,6 +21,7 @@ from jobs.schema import (
     MaskReport,
     OutputFormat,
     PictureReport,
+    Priority,
     Progress,
     PromptTokens,
     Record,
@@ -44,6 +45,7 @@ class JobView(Record):
     url: str = Field(description="Its address, without the host.")
     status: JobStatus
     model: str
+    priority: Priority = Field(description="low: it waits behind all jobs of normal priority.")
     attempt: int = Field(description="How often a worker has taken the job up; 0 while it has not been.")
     queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
     progress: Progress
@@ -128,6 +130,7 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         url=(url := f"{queue.settings.root_path}/v1/jobs/{job_id}"),
         status=status,
         model=parameters.model,
+        priority=job.meta.get("priority", "normal"),
         attempt=int(progress.get("attempt", 0)),
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),
