@@ -56,7 +56,7 @@ def test_the_sample_can_be_repainted_at_once_and_no_screen_shuts_anybody_out(
         sync_api.expect(page.locator("#tasks [role=radio]").first).to_be_attached()
         page.click("#more summary")
         assert faults(page, axe) == []
-        page.click("#sample")
+        page.click("[data-example=remove]")
         sync_api.expect(page.locator("#go")).to_be_enabled()
         sync_api.expect(page.locator("[data-task=remove]")).to_have_attribute("aria-checked", "true")
         page.fill("[name=n]", "2")
