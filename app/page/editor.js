@@ -17,8 +17,8 @@ const TYPING = "input:not([type=range], [type=checkbox]), textarea, select, dial
 export class Editor {
   /**
    * `changed()` is called when the mask is another; `locked()`: no painting now; `told(sentence)`: what is wrong;
-   * `failed(problem)`: the service did not do what it was asked; `framed(borders, still)`: the frame of an extension was
-   * dragged.
+   * `failed(problem)`: the service did not do what it was asked; `framed(borders, still)`: the frame of an extension
+   * was dragged.
    */
   constructor({changed, locked, told, failed, framed}) {
     Object.assign(this, {changed, told, failed});

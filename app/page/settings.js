@@ -192,8 +192,8 @@ export class Settings {
   restore({task = "fill", loras = "[]", ...values}) {
     const {elements} = this.form, scales = new Map(JSON.parse(loras).map(({name, scale}) => [name, scale]));
     const set = name => {
-      const field = elements[name], kept = field.options && [...field.options].every(({value}) => value !== values[name]);
-      field.value = kept ? field.options[0].value : values[name] ?? "";
+      const field = elements[name], gone = [...field.options ?? []].every(({value}) => value !== values[name]);
+      field.value = field.options && gone ? field.options[0].value : values[name] ?? "";
       field.dataset.touched = name in values ? "yes" : "";
     };
     set("model");

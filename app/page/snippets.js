@@ -41,7 +41,8 @@ function openai({url, photo, values: {model, prompt, n, ...values}, masked, keye
     return "# OpenAI's client cannot do this: its API has no fields for the borders of a photo.\n"
       + "# Use curl, Python or JavaScript.";
   const secret = keyed ? 'os.environ["INFILL_API_KEY"]' : '"none"';
-  const extra = typed({...(masked && {mask_mode: "white"}), ...values}, [...TEXTS, ...LISTS])  // a form has lists as text
+  const sent = {...(masked && {mask_mode: "white"}), ...values};
+  const extra = typed(sent, [...TEXTS, ...LISTS])  // a form has lists as text
     .map(([name, value]) => `${json(name)}: ${json(value)}`);
   return ["import base64", ...(keyed ? ["import os"] : []), "import openai", "",
     `client = openai.OpenAI(base_url=${json(`${url}/v1`)}, api_key=${secret})`,
