@@ -45,7 +45,7 @@ export class Editor {
     act("load-mask", () => $("mask-file").click());
     act("save-mask", () => this.saveMask());
     $("mask-file").addEventListener("change", ({target}) => {
-      if (target.files[0]) this.loadMask(target.files[0]);
+      if (target.files[0] && !this.locked()) this.loadMask(target.files[0]);
       target.value = "";
     });
     $("size").addEventListener("input", () => this.setSize($("size").valueAsNumber));
@@ -72,10 +72,12 @@ export class Editor {
   async loadMask(file, about = {}) {
     const id = Math.random().toString(36).slice(2), {size} = this.mask;
     try {
-      const {found, bitmap} = await paint.readMask(file, id, size);
+      const {found, bitmap} = await paint.readMask(file, size);
       if (!bitmap) return this.told(`The mask has ${sides(found)} pixels, and the photo ${sides(size)}.`);
       this.mask.files.set(id, bitmap);
-      this.edit(() => this.mask.add({kind: "file", id, ...about}));
+      this.mask.add({kind: "file", id, file, ...about});
+      this.stage.redraw();
+      this.refresh();
     } catch {
       this.told("This browser cannot read the mask. Use a PNG.");
     }
@@ -105,9 +107,7 @@ export class Editor {
     if (background) form.set("mask_subject", "background");
     this.setFinding(true);
     try {
-      const found = await service.findMask(form);
-      this.setFinding(false);
-      await this.loadMask(found, {selection, previous, alone: background});
+      await this.loadMask(await service.findMask(form), {selection, previous, alone: background});
     } catch (problem) {
       this.failed(problem);
     } finally {

@@ -54,7 +54,7 @@ export class Extension {
   write(borders) {
     const whole = side => side === "left" || side === "right" ? this.photo.width : this.photo.height;
     SIDES.forEach((side, index) => {
-      const share = Math.floor(1000 * borders[side] / whole(side)) / 10;
+      const share = Math.floor(1000 * borders[side] / whole(side)) / 10 || 0;
       this.inputs[index].value = this.unit === "%" ? share : borders[side];
     });
   }

@@ -59,7 +59,7 @@ function refresh() {
   $("go").disabled = !ready || running !== null || editor.finding || !able;
   $("tools").inert = running !== null;
   $("find-subject").disabled = !editor.file || editor.locked();
-  $("again").disabled = running !== null;
+  $("again").disabled = editor.locked();
   $("hint").textContent = running ? "" : said ? said : editor.finding ? "Looking for it…" : sentence;
 }
 
@@ -90,7 +90,7 @@ async function open(file, mask, selection) {
 offerPhotos(choosePhoto, chooseExample);
 
 function choosePhoto(file) {
-  if (running === null) open(file);
+  if (!editor.locked()) open(file);
 }
 
 async function chooseExample({files, values}) {
@@ -205,7 +205,7 @@ async function finish(view, mask, values) {
 // ---- what is kept, and code
 
 const film = new Film(async entry => {
-  if (running) return;
+  if (editor.locked()) return;
   const {name, photo, mask, values, view, images} = entry, found = values.task === "replace_background";
   await open(new File([photo], name, {type: photo.type}), mask, found ? selectionOf(values) : undefined);
   restore(values);

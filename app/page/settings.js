@@ -102,6 +102,7 @@ export class Settings {
     elements.crop.replaceChildren(...words(choices.crop, CROP));
     elements.output_color.replaceChildren(...words(choices.output_color, COLOR));
     this.setTask(this.task);
+    if (this.wanted) this.restore(this.wanted);
   }
 
   setTask(task) {
@@ -189,7 +190,10 @@ export class Settings {
   }
 
   /** Sets the form to the fields of a request; what it does not have, and what is there no longer, is as usual. */
-  restore({task = "fill", loras = "[]", ...values}) {
+  restore(request) {
+    this.wanted = request;
+    if (!this.able) return;  // later, when there is a form
+    const {task = "fill", loras = "[]", ...values} = request;
     const {elements} = this.form, scales = new Map(JSON.parse(loras).map(({name, scale}) => [name, scale]));
     const set = name => {
       const field = elements[name], gone = [...field.options ?? []].every(({value}) => value !== values[name]);

@@ -1,7 +1,7 @@
 // What a mask is made of, and how it is drawn: at any scale, on the page and in a worker. Coordinates are pixels of the
 // photo. A shape is one of
 //   {kind: "stroke", points: [[x, y], ...], width, erase}    {kind: "box", points: [corner, corner]}
-//   {kind: "lasso", points: [[x, y], ...]}                   {kind: "file", id}: a picture of the photo's size
+//   {kind: "lasso", points: [[x, y], ...]}                   {kind: "file", id, file}: a picture of the photo's size
 //   {kind: "invert"}                                         {kind: "clear"}
 // One with `alone` is the whole mask: what was painted before it has no effect. A picture that was found has the
 // `selection` that it was found by, and the `previous` shape whose place it takes.
@@ -52,6 +52,9 @@ export function drawBorders(context, {width, height}, {left, top, right, bottom}
   context.fill("evenodd");
 }
 
+/** The shapes that have an effect. */
+export const drawn = shapes => shapes.slice(Math.max(0, shapes.findLastIndex(({alone}) => alone)));
+
 /**
  * Draws a mask into a context whose transform maps the photo's pixels to its own: `color` where it repaints, nothing
  * elsewhere. `files` has the picture of each shape of the kind "file", opaque where it repaints.
@@ -62,7 +65,7 @@ export function drawMask(context, shapes, {width, height}, color, files) {
   context.rect(0, 0, width, height);
   context.clip();
   context.fillStyle = context.strokeStyle = color;
-  for (const shape of shapes.slice(Math.max(0, shapes.findLastIndex(({alone}) => alone)))) {
+  for (const shape of drawn(shapes)) {
     if (shape.kind === "clear") continue;
     if (shape.kind === "stroke") drawStroke(context, shape);
     else if (shape.kind === "invert") {

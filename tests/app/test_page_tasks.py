@@ -278,9 +278,7 @@ def test_fingers_and_keys_point_at_a_subject_and_beside_it(easel: Easel) -> None
 
 
 @wide
-def test_the_background_that_was_found_is_what_is_repainted(
-    easel: Easel, settler: Settler, connection: Redis
-) -> None:
+def test_the_background_that_was_found_is_what_is_repainted(easel: Easel, settler: Settler, connection: Redis) -> None:
     page = easel.page
     page.click("[data-task=replace_background]")
     sync_api.expect(page.locator("[data-tool=find]")).to_have_attribute("aria-checked", "true")
