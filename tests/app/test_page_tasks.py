@@ -96,9 +96,7 @@ def test_the_borders_that_are_shown_are_those_that_the_service_adds(easel: Easel
 
 
 @wide
-def test_a_frame_that_is_dragged_is_what_the_photo_is_extended_to(
-    easel: Easel, settler: Settler, connection: Redis
-) -> None:
+def test_a_frame_that_is_dragged_is_what_the_photo_is_extended_to(easel: Easel, settler: Settler) -> None:
     page = easel.page
     easel.drag((100, 100), (150, 120))
     page.locator("[name=mask_grow]").fill("7")
