@@ -193,7 +193,7 @@ def test_the_code_that_the_page_shows_does_what_the_page_does(
     for language in ("Python", "OpenAI client"):
         made = made_by(tmp_path, language, replaced[language], result)
         assert (made[subject] == photo[subject]).all() and (made[~subject] != photo[~subject]).any()
-    for language in ("curl", "JavaScript"):
+    for language in ("Python", "JavaScript"):
         made = made_by(tmp_path, language, extended[language], result)
         assert made.shape == (512, 576, 3) and (made[:, :512] == photo).all()
     assert "cannot" in extended["OpenAI client"] and "import" not in extended["OpenAI client"]
