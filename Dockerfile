@@ -33,7 +33,7 @@ CMD ["python", "-m", "app"]
 FROM base AS worker
 ARG TORCH_INDEX_URL=
 RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c requirements.txt "$(grep '^torch==' requirements.txt)"
-RUN pip install -c requirements.txt ".[worker]"
+RUN pip install -c requirements.txt ".[worker,c2pa]"
 COPY jobs jobs
 COPY worker worker
 RUN pip install --no-deps --force-reinstall . \

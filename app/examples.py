@@ -12,12 +12,15 @@ JOB: dict[str, Any] = {
     "url": "/v1/jobs/6f1c2a9e4b7d4c1f8a3e5d7b9c0f1e2d",
     "status": "succeeded",
     "model": "pocket",
+    "priority": "normal",
     "attempt": 1,
     "queue_position": None,
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0, "preview_step": None},
     "seeds": [42],
     "output_format": "png",
     "approximate": [],
+    "prompt_tokens": {"used": 4, "limit": 600, "cut": 0},
+    "negative_prompt_tokens": None,
     "mask": {
         "mode": "white",
         "scale": "full",
@@ -37,9 +40,10 @@ JOB: dict[str, Any] = {
         "mode": "rgb",
         "alpha": False,
         "bits": 8,
+        "bit_depth": 8,
         "color": "icc",
         "color_action": "carried",
-        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped"},
+        "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped", "c2pa": "none"},
     },
     "images": [
         {

@@ -18,7 +18,7 @@ from jobs.settings import QueueSettings
 logger = logging.getLogger("infill.settings")
 
 PREFIX = "INFILL_"
-SECRET = ("redis_url", "webhook_secret")
+SECRET = ("redis_url", "webhook_secret", "c2pa_key")
 """Settings whose values are not shown."""
 
 S = TypeVar("S", bound=QueueSettings)

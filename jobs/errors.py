@@ -291,6 +291,13 @@ class JobNotFound(JobError):
     title = "There is no such job"
 
 
+class BatchNotFound(JobError):
+    """No batch has this id, or its record has expired."""
+
+    code = "batch_not_found"
+    title = "There is no such batch"
+
+
 class ImageNotFound(JobError):
     """The job exists but has no image of that index."""
 
@@ -424,6 +431,21 @@ class NotFinite(JobFailure):
     code = "not_finite"
     title = "The picture's values are not finite"
     retryable = False
+
+
+class SigningFailed(JobFailure):
+    """The result could not be signed, and the operator has it that results are."""
+
+    code = "signing_failed"
+    title = "The result could not be signed"
+    retryable = False
+
+
+class BadCredentials(InfillError):
+    """The operator's key and certificates cannot sign; raised when the worker starts."""
+
+    code = "bad_credentials"
+    title = "Results cannot be signed with this key"
 
 
 class BadModel(InfillError):

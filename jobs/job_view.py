@@ -9,6 +9,7 @@ from rq.job import JobStatus as RqStatus
 
 from jobs.deliveries import DeliveryReport, deliveries_of
 from jobs.errors import Crashed, Undecodable
+from jobs.passes import steps_of
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
     Approximation,
@@ -20,7 +21,9 @@ from jobs.schema import (
     MaskReport,
     OutputFormat,
     PictureReport,
+    Priority,
     Progress,
+    PromptTokens,
     Record,
     RegionReport,
     Timings,
@@ -42,6 +45,7 @@ class JobView(Record):
     url: str = Field(description="Its address, without the host.")
     status: JobStatus
     model: str
+    priority: Priority = Field(description="low: it waits behind all jobs of normal priority.")
     attempt: int = Field(description="How often a worker has taken the job up; 0 while it has not been.")
     queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
     progress: Progress
@@ -52,6 +56,10 @@ class JobView(Record):
     extend: Extension | None = Field(description="The borders that the photo gets; null: it is no extension.")
     region: RegionReport | None = Field(description="What was run, and at how many pixels; null until it has ended.")
     picture: PictureReport | None = Field(description="How the photo was read; null until it has ended.")
+    prompt_tokens: PromptTokens | None = Field(
+        description="Of the text encoder that reads least of the prompt; null until it has ended."
+    )
+    negative_prompt_tokens: PromptTokens | None = Field(description="The same; null where it has no effect.")
     images: list[ImageLink]
     timings: Timings | None
     error: JobProblem | None
@@ -122,6 +130,7 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         url=(url := f"{queue.settings.root_path}/v1/jobs/{job_id}"),
         status=status,
         model=parameters.model,
+        priority=job.meta.get("priority", "normal"),
         attempt=int(progress.get("attempt", 0)),
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),
@@ -132,6 +141,8 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         region=report.region if report else None,
         mask=_mask(uploaded_mask, report),
         picture=report.picture if report else None,
+        prompt_tokens=report.prompt_tokens if report else None,
+        negative_prompt_tokens=report.negative_prompt_tokens if report else None,
         images=image_links(url, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,
@@ -188,7 +199,7 @@ def _progress(
         return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
     return Progress(
         step=int(progress.get("step", 0)),
-        steps=int(progress.get("steps", parameters.num_inference_steps)),
+        steps=int(progress.get("steps", steps_of(parameters) if parameters.tiles else parameters.num_inference_steps)),
         eta_ms=eta_ms,
         preview_step=int(progress["preview_step"]) if "preview_step" in progress else None,
     )

@@ -1,7 +1,7 @@
 """The formats in which results are made: what each can hold, how much room it takes, and whether it loses anything."""
 
 from jobs.errors import InvalidField
-from jobs.schema import OutputFormat
+from jobs.schema import BitDepth, OutputFormat
 
 MEDIA_TYPES: dict[OutputFormat, str] = {
     "png": "image/png",
@@ -24,6 +24,11 @@ LONGEST_PX: dict[OutputFormat, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 3
 METADATA_BYTES = 16 * 1024
 """Of a photo's EXIF, and again of its XMP, that a result carries at most; what is kept of longer ones is nothing."""
 
+MANIFEST_BYTES = 2**20
+"""Of a photo's C2PA manifests that a signed result carries at most, by the same rule."""
+SIGNATURE_BYTES = 32 * 1024
+"""A signed result's own manifest at most: its certificates are 16 KiB at most."""
+
 UP_TO_USUAL, AT_BEST = 0, 1
 SAMPLE_BYTES: dict[OutputFormat, tuple[float, float]] = {
     "png": (1.01, 1.01),
@@ -45,6 +50,15 @@ def quality_of(output_format: OutputFormat, asked: int | None) -> int | None:
             )
         return None
     return QUALITY if asked is None else asked
+
+
+def check_depth(output_format: OutputFormat, bit_depth: BitDepth) -> None:
+    """Raise InvalidField where 16 bits are to be kept in a format that has none."""
+    if bit_depth == "keep" and output_format != "png":
+        raise InvalidField(
+            f"bit_depth, output_format: {SHOWN[output_format]} holds no 16 bits a channel. Send output_format=png, or "
+            "bit_depth=8."
+        )
 
 
 def is_lossless(output_format: OutputFormat, quality: int | None) -> bool:
@@ -73,11 +87,23 @@ def check_output(output_format: OutputFormat, size: tuple[int, int], alpha: bool
         )
 
 
-def file_bytes(output_format: OutputFormat, quality: int | None, size: tuple[int, int], channels: int) -> int:
+def file_bytes(
+    output_format: OutputFormat, quality: int | None, size: tuple[int, int], channels: int, bits: int = 8
+) -> int:
     """The bytes of an encoded picture at most, without what is carried beside its pixels."""
     width, height = size
-    samples = width * _channels_in(output_format, channels) + (output_format == "png")  # which has a byte for each row
+    samples = width * _channels_in(output_format, channels) * bits // 8 + (
+        output_format == "png"
+    )  # which has a byte for each row
     return int(height * samples * SAMPLE_BYTES[output_format][AT_BEST if (quality or 0) > QUALITY else UP_TO_USUAL])
+
+
+def manifest_room(uploaded: int) -> int:
+    """The bytes that a signed result's manifests take at most; ``uploaded``: those of the photo's.
+
+    What is found when they are checked is written down beside them, and is no longer than they are.
+    """
+    return SIGNATURE_BYTES + 2 * min(uploaded, MANIFEST_BYTES)
 
 
 def _channels_in(output_format: OutputFormat, channels: int) -> int:

@@ -25,6 +25,9 @@ DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
+MANIFEST = b"caBX"
+"""C2PA's (specification 2.4, appendix A)."""
+
 XMP = b"XML:com.adobe.xmp"
 ORIENTATION_TEXTS = (XMP, b"Raw profile type exif", b"exif")
 """Keywords of the texts in which Pillow looks for an orientation."""
@@ -107,6 +110,12 @@ def decodable(data: bytes) -> bytes:
     if unchanged and (cut_short or end == len(data)):
         return data
     return b"".join([*head, *pixels, cut_short])
+
+
+def without(data: bytes, kind: bytes) -> bytes:
+    """A whole PNG without its chunks of that kind. Raises MalformedPng."""
+    view = memoryview(data)
+    return b"".join([SIGNATURE, *(view[start:end] for found, start, end in _chunks(data) if found != kind)])
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -17,9 +17,10 @@ from rq.registry import FinishedJobRegistry
 
 from jobs import keys, png_chunks
 from jobs.errors import StoreFull, TooLarge
-from jobs.outputs import METADATA_BYTES, file_bytes
+from jobs.file_structure import manifest_bytes
+from jobs.outputs import METADATA_BYTES, file_bytes, manifest_room
 from jobs.previews import MAX_BYTES as PREVIEW_BYTES
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintParameters, Priority
 from jobs.settings import QueueSettings
 from jobs.store import Store
 
@@ -30,8 +31,8 @@ AROUND_BYTES = 16 * 1024
 
 JPEG = b"\xff\xd8"
 PNG = b"\x89PNG"
-PNG_COLOUR_TYPE = 25
-"""Where a PNG file has it (PNG specification, 11.2.1); types 0 and 4 are grey, 4 and 6 have alpha."""
+PNG_BITS, PNG_COLOUR_TYPE = 24, 25
+"""Where a PNG file has them (PNG specification, 11.2.1); types 0 and 4 are grey, 4 and 6 have alpha."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Memory:
     reserved: int
     limit: float
 
-    def has(self, wanted: int) -> bool:
-        return self.used + self.reserved + wanted <= self.limit
+    def has(self, wanted: int, share: float = 1.0) -> bool:
+        """Whether there is room for so many bytes more in a share of the limit."""
+        return self.used + self.reserved + wanted <= share * self.limit
 
-    def could_have(self, wanted: int) -> bool:
-        """Whether an empty Redis would have room."""
-        return self.empty + wanted <= self.limit
+    def most(self, share: float = 1.0) -> float:
+        """Bytes for which an empty Redis would have room."""
+        return max(0, share * self.limit - self.empty)
 
 
 class Room:
@@ -73,22 +75,27 @@ class Room:
         reserved = cast("list[bytes]", connection.hvals(keys.RESERVED))
         return _memory(connection.info("memory"), reserved, self.settings.memory_share)
 
-    def check(self, wanted: int) -> None:
+    def check(self, wanted: int, priority: Priority = "normal") -> None:
         """Raise TooLarge for bytes that can never fit, StoreFull for those that do not fit now."""
-        memory = self.memory()
-        if not memory.could_have(wanted):
+        memory, share = self.memory(), self._share(priority)
+        if wanted > memory.most(share):
+            of_low = " for jobs of low priority" if priority == "low" else ""
             raise TooLarge(
                 f"image, n: the uploads and results may take {wanted / 1e6:.0f} MB, and the store never has more than "
-                f"{max(0, memory.limit - memory.empty) / 1e6:.0f} MB. Lower n or send a smaller picture."
+                f"{memory.most(share) / 1e6:.0f} MB{of_low}. Lower n or send a smaller picture."
             )
-        if not memory.has(wanted):
+        if not memory.has(wanted, share):
             record_forgotten_ends(self.store)
-            self.check_exactly(wanted)
+            self.check_exactly(wanted, priority)
 
-    def check_exactly(self, wanted: int, connection: Any = None) -> None:
+    def check_exactly(self, wanted: int, priority: Priority = "normal", connection: Any = None) -> None:
         """Raise StoreFull if so many more bytes do not fit. ``connection``: a pipeline that watches the queue."""
-        if not self.memory(connection).has(wanted):
+        if not self.memory(connection).has(wanted, self._share(priority)):
             raise self.full()
+
+    def _share(self, priority: Priority) -> float:
+        """Of the memory for pictures, what jobs of this priority may fill it to."""
+        return self.settings.low_priority_share if priority == "low" else 1.0
 
     def full(self) -> StoreFull:
         """To be raised."""
@@ -154,11 +161,19 @@ def results_at_most(parameters: InpaintParameters, image: bytes, size: tuple[int
     """
     stated = png_chunks.appearance(image)
     channels = _channels(image, b"tRNS" in stated, parameters.output_color == "rgb")
-    pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels)
+    bits = 16 if parameters.bit_depth == "keep" and _may_have_16_bits(image) else 8
+    pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels, bits)
     carried = sum(map(len, stated.values())) if image[:4] == PNG else min(len(image), png_chunks.MAX_PROFILE_BYTES)
     metadata = 0 if parameters.metadata == "strip" else 2 * METADATA_BYTES
-    image_bytes = pixels + carried + carried // 100 + metadata + AROUND_BYTES
+    manifests = manifest_room(manifest_bytes(image))
+    image_bytes = pixels + carried + carried // 100 + metadata + manifests + AROUND_BYTES
     return parameters.n * image_bytes + AROUND_BYTES + PREVIEW_BYTES
+
+
+def _may_have_16_bits(image: bytes) -> bool:
+    if image[:4] == PNG:
+        return image[PNG_BITS] == 16
+    return image[:2] != JPEG
 
 
 def _channels(image: bytes, transparent: bool, coloured: bool) -> int:

@@ -5,8 +5,9 @@ import sys
 
 from jobs.catalog import load_catalog
 from jobs.environment import begin
-from jobs.errors import BadModel
+from jobs.errors import BadCredentials, BadModel
 from jobs.listening import CannotListen, probe
+from worker.pixels.credentials import credentials_of
 from worker.settings import WorkerSettings
 
 # OpenMP's threads wait for each other at every operation. Asleep they wake late; spinning for long, as they do by
@@ -24,6 +25,9 @@ def main() -> int:
         if settings.metrics_port:
             probe(settings.metrics_host, settings.metrics_port)
         load_catalog(settings.catalog)
+        credentials_of(settings)
+    except BadCredentials as error:
+        sys.exit(str(error))
     except CannotListen as error:
         sys.exit(f"INFILL_METRICS_HOST, INFILL_METRICS_PORT: {error}")
     except BadModel as error:

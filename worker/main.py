@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import uuid
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import torch
@@ -12,7 +13,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.catalog import load_catalog
 from jobs.connection import connect_api, connect_worker
-from jobs.errors import BadModel
+from jobs.errors import BadCredentials, BadModel
 from jobs.loras import LoraFolder
 from jobs.queue import JobQueue
 from jobs.store import Store
@@ -24,7 +25,9 @@ from worker.engine.session import Session
 from worker.models.adapters import Adapters
 from worker.models.loading import Loader
 from worker.models.models import Models
+from worker.pixels.credentials import credentials_of
 from worker.pixels.decoding import Decoders
+from worker.pixels.signing import Signers
 from worker.queue.deliverer import Deliverer
 from worker.queue.inpaint_queue import InpaintQueue
 from worker.queue.reporter import Reporter
@@ -32,6 +35,8 @@ from worker.queue.rq_worker import BatchWorker
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("worker")
+
+EXPIRES_SOON = timedelta(days=30)
 
 
 def main(settings: WorkerSettings) -> int:
@@ -41,7 +46,7 @@ def main(settings: WorkerSettings) -> int:
     """
     try:
         return serve(settings)
-    except BadModel as error:
+    except (BadModel, BadCredentials) as error:
         log.error("%s", error)
         return 1
     except DeviceLost as lost:
@@ -66,8 +71,21 @@ def serve(settings: WorkerSettings) -> int:
     return 0 if worker.stop_was_asked_for else 1
 
 
+def signers_of(settings: WorkerSettings) -> Signers | None:
+    """None where results are not signed. Raises BadCredentials."""
+    credentials = credentials_of(settings)
+    if credentials is None:
+        return None
+    signers = Signers(credentials, settings.codec_threads)
+    signers.check()
+    level = logging.WARNING if credentials.until - datetime.now(UTC) < EXPIRES_SOON else logging.INFO
+    log.log(level, "results are signed; the certificates expire at %s", credentials.until)
+    return signers
+
+
 def build_worker(settings: WorkerSettings) -> BatchWorker:
-    """Load the models and put a worker together, ready for ``work()``."""
+    """Load the models and put a worker together, ready for ``work()``. Raises BadModel, BadCredentials."""
+    signers = signers_of(settings)
     catalog = load_catalog(settings.catalog)
     measure = partial(profile, max_rows=2 * settings.max_rows)  # with guidance an image is two rows of the network
     compiler = Compiler(settings, measure) if settings.compile else None
@@ -80,7 +98,8 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     name = settings.worker_name or uuid.uuid4().hex
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
     engine = Engine(models, settings.max_rows, adapters, models.speeds, loader.device)
-    session = Session(engine, settings.codec_threads, models.ready, Decoders(settings.codec_threads))
+    decode = Decoders(settings.codec_threads)
+    session = Session(engine, settings.codec_threads, models.ready, decode, signers)
     reporter = Reporter(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

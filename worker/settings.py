@@ -1,8 +1,8 @@
 """Settings of a worker process, read once from ``INFILL_*``."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
 from jobs.settings import QueueSettings
 
@@ -37,6 +37,10 @@ class WorkerSettings(QueueSettings):
     torch_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves torch's own choice")
     codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode results beside the loop")
     marking: bool = Field(True, description="results say in XMP that a model has changed them")
+    c2pa_certificates: str | None = Field(
+        None, description="PEM file of the certificates that results are signed with, the signer's own first"
+    )
+    c2pa_key: SecretStr | None = Field(None, description="PEM file of the first certificate's private key")
     lease_s: int = Field(10, ge=3, description="a job whose worker is silent this long is given to another")
     beat_s: float = Field(2.0, gt=0, description="time between heartbeats; at least three fit into a lease")
     stall_s: float = Field(120.0, gt=0, description="a worker that passes no step boundary this long ends itself")
@@ -47,3 +51,10 @@ class WorkerSettings(QueueSettings):
     maintenance_s: int = Field(2, ge=1, description="time between looks for jobs of dead workers")
     metrics_host: str = Field("127.0.0.1", description="address the worker's own /metrics listens on")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the worker's own /metrics; 0: none")
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if (self.c2pa_certificates is None) != (self.c2pa_key is None):
+            named, missing = ("CERTIFICATES", "KEY") if self.c2pa_key is None else ("KEY", "CERTIFICATES")
+            raise ValueError(f"INFILL_C2PA_{named} is set without INFILL_C2PA_{missing}: set both, or neither.")
+        return self

@@ -47,6 +47,8 @@ const SENTENCES = {
   out_of_memory: "It does not fit into the worker's memory. Try a smaller mask.",
   not_finite: "The model's result is not a picture. Try other settings: less guidance, another noise scheduler.",
   undecodable_job: "The worker cannot read the photo. Save it as a PNG or JPEG and try again.",
+  signing_failed: "The result could not be signed, so it is not shown. Ask whoever runs this service.",
+  bad_credentials: "The service's key does not work. Ask whoever runs this service.",
   bad_model: "The model's files do not fit together. Ask whoever runs this service.",
   internal_error: "Something went wrong inside the service.",
   job_not_found: "The job is not there any more.",

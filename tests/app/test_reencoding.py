@@ -5,8 +5,10 @@ import io
 import pytest
 from PIL import ExifTags, Image
 
+from app.dialects.a1111.infotext import with_infotext
 from app.reencoding import encoded_anew
 from tests.factories import noise, png
+from tests.png_files import chunks_of, with_chunks
 from worker.pixels import xmp
 from worker.pixels.png import PngWriter
 
@@ -33,3 +35,11 @@ def test_a_result_without_either_gets_none(kind: str) -> None:
         anew = encoded_anew(image.resize((20, 15)), image, kind)
     with Image.open(io.BytesIO(anew)) as image:
         assert not {"xmp", "exif"} & image.info.keys()
+
+
+def test_no_manifest_is_left_in_a_file_that_was_changed_after_it_was_signed() -> None:
+    signed = with_chunks(png(PIXELS), (b"caBX", b"manifest"))
+    assert with_infotext(signed, "a cat") == with_infotext(png(PIXELS), "a cat")
+    with Image.open(io.BytesIO(signed)) as image:
+        anew = encoded_anew(image.resize((20, 15)), image, "PNG")
+    assert b"caBX" not in [kind for kind, _ in chunks_of(anew)]

@@ -15,6 +15,7 @@ from jobs.file_structure import (
     TIFF_TAGS,
     Unreasonable,
     check_structure,
+    manifest_bytes,
 )
 from tests.factories import encoded, noise
 
@@ -109,3 +110,20 @@ def test_the_pass_itself_is_cheap_whatever_the_file(data: bytes) -> None:
     with suppress(Unreasonable):
         check_structure(data)
     assert time.process_time() - began < 1.0
+
+
+STORE = struct.pack(">I4sI4s", 300, b"jumb", 30, b"jumd") + bytes.fromhex("6332706100110010800000aa00389b71") + b"c2pa"
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (b"", 0),
+        (STORE[8:], 0),
+        (b"x" + STORE, 300),
+        (b"xy" + bytes(4) + STORE[4:] + b"z", len(STORE) + 1),
+        (b"c2pa", 0),
+    ],
+)
+def test_a_manifests_length_is_read_where_it_stands(data: bytes, size: int) -> None:
+    assert manifest_bytes(data) == size

@@ -17,6 +17,7 @@ from jobs.png_chunks import (
     chunk,
     decodable,
     profile_in,
+    without,
 )
 from tests.png_files import chunks_of, written, zipped
 
@@ -156,3 +157,9 @@ def test_chunks_of_any_bytes_are_taken(chunks: list[tuple[bytes, bytes]], rest: 
     whole = seen.removesuffix(rest) if b"IEND" not in {kind for kind, _ in chunks} else seen
     assert not {b"iCCP", b"zTXt"} & set(kinds(whole))
     assert set(appearance(png)) <= {b"iCCP"}
+
+
+def test_a_file_without_chunks_of_a_kind_has_all_others() -> None:
+    others = [(b"IHDR", bytes(13)), (b"tEXt", b"a\0b"), *PIXELS]
+    whole = written([others[0], (b"caBX", b"1"), *others[1:], (b"caBX", b"2"), END])
+    assert without(whole, b"caBX") == written([*others, END])

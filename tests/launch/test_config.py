@@ -81,6 +81,8 @@ def test_a_name_that_nobody_reads_is_named_with_the_nearest_one() -> None:
         ),
         ("app", "INFILL_REDIS_URL", "http://me:hush@x", "INFILL_REDIS_URL: it cannot be read."),
         ("worker", "INFILL_CATALOG", "missing.toml", "INFILL_CATALOG: The catalog missing.toml cannot be used"),
+        ("worker", "INFILL_C2PA_KEY", "hush", "INFILL_C2PA_KEY is set without INFILL_C2PA_CERTIFICATES: set both"),
+        ("worker", "INFILL_C2PA_CERTIFICATES", "hush", "INFILL_C2PA_CERTIFICATES is set without INFILL_C2PA_KEY: set"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_before_torch_is_imported(
@@ -114,7 +116,7 @@ def test_config_shows_what_is_in_force_and_from_where_and_no_secret() -> None:
     done = start(
         "launch", "config", "--port", "9001",
         INFILL_SEATS="3", INFILL_REDIS_URL="redis://me:hush@there:6379/0?password=hush",
-        INFILL_WEBHOOK_SECRET=KEY, INFILL_API_KEY="hush", INFILL_URL="http://me:hush@there",
+        INFILL_C2PA_CERTIFICATES="chain.pem", INFILL_C2PA_KEY="hush", INFILL_WEBHOOK_SECRET=KEY, INFILL_API_KEY="hush", INFILL_URL="http://me:hush@there",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line.split(None, 2) for line in done.stdout.splitlines() if line.startswith("INFILL_")]

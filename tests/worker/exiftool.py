@@ -9,10 +9,10 @@ from typing import Any
 from tests.programs import program
 
 
-def read(folder: Path, files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+def read(folder: Path, files: Mapping[str, bytes], *options: str) -> dict[str, dict[str, Any]]:
     """Of each file, by its name: the values by group and tag, those of tags that ExifTool does not know too."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    command = [program("exiftool"), "-json", "-G1", "-a", "-u", "-n", *files]
+    command = [program("exiftool"), "-json", "-G1", "-a", "-u", "-n", *options, *files]
     shown = subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout
     return {found["SourceFile"]: found for found in json.loads(shown)}

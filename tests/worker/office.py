@@ -24,6 +24,7 @@ from worker.engine.session import Session
 from worker.families.base import Family
 from worker.models.models import Models
 from worker.pixels.decoding import Decode, decode_here
+from worker.pixels.signing import Sign
 from worker.queue.inpaint_queue import InpaintQueue
 from worker.queue.reporter import Reporter
 from worker.queue.rq_worker import BatchWorker
@@ -66,6 +67,7 @@ class Office:
         load: Callable[[str], Family],
         measure: Measure | None = None,
         decode: Decode = decode_here,
+        sign: Sign | None = None,
         **changed: Any,
     ) -> None:
         catalog = folder / "catalog.toml"
@@ -75,7 +77,7 @@ class Office:
         models = load_catalog(str(catalog)).models
         self.models = Models(models, partial(self._read, load), measure=measure)
         self.queue = JobQueue(connection, settings)
-        self.session = Session(Engine(self.models, 8, speeds=self.models.speeds), 1, self.models.ready, decode)
+        self.session = Session(Engine(self.models, 8, speeds=self.models.speeds), 1, self.models.ready, decode, sign)
         reporter = Reporter("w", Store(connection, settings), load_catalog(str(catalog)), self.session, settings)
         queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
         self.worker = BatchWorker(

@@ -17,6 +17,7 @@ from worker.engine.session import Session
 from worker.engine.task import Task
 from worker.families.base import Family
 from worker.models.loading import Loader
+from worker.pixels.signing import Sign
 from worker.settings import WorkerSettings
 
 Pixels = NDArray[np.uint8]
@@ -53,9 +54,11 @@ def painted(photo: Pixels, mask: Pixels, model: Family, entry: ModelEntry, **ask
         return np.asarray(image)
 
 
-def repaint(photo: bytes, mask: Pixels = MASK, *, marks: bool = True, **fields: Any) -> tuple[JobReport, list[bytes]]:
+def repaint(
+    photo: bytes, mask: Pixels = MASK, *, marks: bool = True, sign: Sign | None = None, **fields: Any
+) -> tuple[JobReport, list[bytes]]:
     """The report and the files of a job, with noise in place of what a network would paint."""
     task = task_of(ENTRY, JOB_ID, **fields)
-    task.marks = marks
-    canvas = task.open({"image": photo, "mask": png(mask)})
+    task.marks, task.sign = marks, sign
+    (canvas,) = task.open({"image": photo, "mask": png(mask)})
     return task.close(noise((task.parameters.n, *canvas.image.shape))), task.images

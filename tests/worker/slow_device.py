@@ -51,6 +51,11 @@ class Clock:
         return self.now_s
 
 
+def sleep(seconds: float) -> None:
+    """By the clock of this module, which a test may have set."""
+    time.sleep(seconds)
+
+
 def on_device(pass_s: float, row_s: float, rows: int = 1000) -> tuple[LatentDiffusion, Device]:
     model = tiny.model("sd", "concat")
     device = Device(model.network, pass_s, row_s, rows)

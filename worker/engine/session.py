@@ -14,6 +14,7 @@ from worker.engine.engine import Engine
 from worker.engine.task import Task
 from worker.engine.throughput import Throughput
 from worker.pixels.decoding import Decode, decode_here
+from worker.pixels.signing import Sign
 
 IDLE_WAIT_S = 0.02
 """How long a turn with nothing to step waits for a codec thread."""
@@ -38,6 +39,7 @@ class Session:
         codec_threads: threads that decode uploads and encode PNGs beside it.
         ready: ``worker.models.models.Models.ready``; without it the engine's models are all there are.
         decode: makes pixels of uploads; ``worker.pixels.decoding.Decoders`` where they may be hostile.
+        sign: signs results; ``worker.pixels.signing.Signers`` where the operator has a key.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Session:
         codec_threads: int,
         ready: Callable[[str, Collection[str]], bool] | None = None,
         decode: Decode = decode_here,
+        sign: Sign | None = None,
     ) -> None:
         self.engine = engine
         self.throughput = Throughput(engine)
@@ -57,6 +60,7 @@ class Session:
         self.loads_next: Task | None = None
         self.no_room: dict[Task, frozenset[Task]] = {}
         """Tasks that the device had no room for, and those that ran beside: tried again when one of these has left."""
+        self.sign = sign
         self._ready = ready or (lambda *_: True)
         self._decode = decode
 
@@ -143,7 +147,7 @@ class Session:
         if not (self.waiting or task is self.loads_next or task.model in self.engine.models):
             self.loads_next = self.loads_next or task  # loaded in the next turn, after it has been published
             return False
-        ahead = self.waiting.ahead if self.waiting else frozenset(self.opening)
+        ahead = self.waiting.ahead if self.waiting else frozenset([*self.opening, *self.running])
         in_use = {other.model for other in (*self.running, *ahead.intersection(self.opening))}
         began = time.perf_counter()
         try:
@@ -164,10 +168,10 @@ class Session:
             return
         try:
             self.engine.ahead.finish()  # the job waits for its mates' pass; its own phases begin now
-            canvas, model = opened.result(), self.engine.models[task.model]
+            canvases, model = opened.result(), self.engine.models[task.model]
             adapters = self.engine.adapters.choose(task.parameters.loras)
             self.engine.set_adapters(model, adapters)
-            self.engine.join(task.prepare(canvas, model, adapters))
+            self.engine.join(task.prepare(canvases, model, adapters))
             self.running.append(task)
             self.throughput.prepared_or_finished(task)
         except Exception as error:
@@ -197,7 +201,11 @@ class Session:
             pixels = task.finish()
             self.throughput.prepared_or_finished(task)
             self.throughput.finished(task)
-            self.closing[task] = self.codec.submit(task.close, pixels)
+            if task.has_more:
+                task.leave_pass()
+                self.opening[task] = self.codec.submit(task.go_on, pixels)
+            else:
+                self.closing[task] = self.codec.submit(task.close, pixels)
         except Exception as error:
             stepping = [other for other in self.running if not other.stepped_out]
             if self._waits_for_room(task, error, stepping):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens
 from worker.denoise.state import AdapterSet, DenoiseState
 from worker.pixels.canvas import Canvas, Pixels
 
@@ -48,8 +48,8 @@ class Family(Protocol):
         """
         ...
 
-    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
-        """Whether a part of the prompt, or where guidance is computed of the negative prompt, reaches no encoder."""
+    def prompt_tokens(self, prompt: str, syntax: PromptSyntax) -> list[PromptTokens]:
+        """How much of a prompt is read by each text encoder whose reading has a limit."""
         ...
 
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:

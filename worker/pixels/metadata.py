@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from jobs import png_chunks
+from jobs.file_structure import manifest_bytes
 from jobs.outputs import METADATA_BYTES
-from jobs.schema import MetadataAction, MetadataChoice, MetadataReport
+from jobs.schema import ManifestAction, MetadataAction, MetadataChoice, MetadataReport
 from worker.pixels import exif, xmp
 
 
@@ -36,7 +37,8 @@ def metadata_of(image: Image.Image, tags: Image.Exif, data: bytes, choice: Metad
     )
     actions = {part.action for part in parts if part.has_position}
     gps: MetadataAction = "none" if not actions else "kept" if position and "kept" in actions else "dropped"
-    report = MetadataReport(exif=parts[0].action, xmp=parts[1].action, gps=gps)
+    manifest: ManifestAction = "dropped" if manifest_bytes(data) else "none"  # until the result is signed
+    report = MetadataReport(exif=parts[0].action, xmp=parts[1].action, gps=gps, c2pa=manifest)
     return Metadata(parts[0].carried, parts[1].carried, report)
 
 

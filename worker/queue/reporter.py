@@ -50,9 +50,8 @@ class Reporter:
         if parameters.model not in self.catalog.models:
             raise ModelUnavailable(f"This worker does not serve model {parameters.model!r}.")
         queued_s = (now() - (job.enqueued_at or now())).total_seconds()
-        task = Task(
-            job.id, parameters, self.catalog.model(parameters.model), Stopwatch(queued_s), self.settings.marking
-        )
+        entry, marks = self.catalog.model(parameters.model), self.settings.marking
+        task = Task(job.id, parameters, entry, Stopwatch(queued_s), marks, self.session.sign)
         task.deadline_s = float(job.timeout or self.settings.job_deadline_s)
         task.enter("fetch")
         inputs = self.store.inputs(job.id)
@@ -64,7 +63,7 @@ class Reporter:
                 job.id,
                 attempt=self._attempt(job),
                 step=0,
-                steps=parameters.num_inference_steps,
+                steps=task.steps,
                 loading=0,
                 eta_ms=self._eta_ms(task, tasks),
                 preview_step=None,

@@ -46,13 +46,16 @@ def _quoted(value: str) -> str:
 
 
 def with_infotext(png: bytes, text: str) -> bytes:
-    """The same picture with the text in it: tEXt where it is Latin-1, else iTXt (PNG specification, 11.3.3)."""
+    """The same picture with the text in it: tEXt where it is Latin-1, else iTXt (PNG specification, 11.3.3).
+
+    A C2PA manifest, which holds for the file without the text, is left out.
+    """
     try:
         chunk = png_chunks.chunk(b"tEXt", KEYWORD + b"\0" + text.encode("latin-1"))
     except UnicodeEncodeError:
         chunk = png_chunks.chunk(b"iTXt", KEYWORD + b"\0\0\0\0\0" + text.encode("utf-8", "replace"))
     assert png.endswith(END)
-    return png[: -len(END)] + chunk + END
+    return png_chunks.without(png, png_chunks.MANIFEST)[: -len(END)] + chunk + END
 
 
 def parsed(text: str) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class StartsSlowly(torch.nn.Module):
         self.network, self.delays_s = network, delays_s
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        slow_device.time.sleep(next(self.delays_s, 0.0))
+        slow_device.sleep(next(self.delays_s, 0.0))
         return self.network(*args, **kwargs)
 
 
