@@ -154,7 +154,9 @@ def _models(add: Add) -> None:
     adding = actions.add_parser("add", help="append a model to a catalog file, which is made if need be")
     adding.add_argument("name", help="what requests will call it")
     adding.add_argument("source", help="a diffusers folder, a .safetensors file, or org/name on the hub")
-    adding.add_argument("--family", choices=("sd", "sdxl", "sd3", "flux", "qwen-image"), help="a folder says it itself")
+    adding.add_argument(
+        "--family", choices=("sd", "sdxl", "sd3", "flux", "qwen-image", "feedforward"), help="a folder says it itself"
+    )
     fetching = actions.add_parser("fetch", help="download models of a catalog from the hub, before a worker needs them")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="of models in the catalog")
     for action in (adding, fetching):
