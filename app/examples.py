@@ -13,6 +13,7 @@ JOB: dict[str, Any] = {
     "status": "succeeded",
     "model": "pocket",
     "instead_of": None,
+    "priority": "normal",
     "attempt": 1,
     "queue_position": None,
     "progress": {"step": 20, "steps": 20, "eta_ms": 0.0, "preview_step": None},

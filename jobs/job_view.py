@@ -22,6 +22,7 @@ from jobs.schema import (
     MaskReport,
     OutputFormat,
     PictureReport,
+    Priority,
     Progress,
     PromptTokens,
     Record,
@@ -48,6 +49,7 @@ class JobView(Record):
     instead_of: str | None = Field(
         description="The default model, whose catalog entry leaves this task to `model`; null: it does not."
     )
+    priority: Priority = Field(description="low: it waits behind all jobs of normal priority.")
     attempt: int = Field(description="How often a worker has taken the job up; 0 while it has not been.")
     queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
     progress: Progress
@@ -136,6 +138,7 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         status=status,
         model=parameters.model,
         instead_of=parameters.instead_of,
+        priority=job.meta.get("priority", "normal"),
         attempt=int(progress.get("attempt", 0)),
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),

@@ -50,6 +50,8 @@ Scheduler = Literal[
 Task = Literal["fill", "remove", "extend", "replace_background"]
 """The last one is known to the API alone: a fill of what is behind the subject."""
 Crop = Literal["auto", "off"]
+Priority = Literal["normal", "low"]
+"""A job of low priority waits behind all of normal priority."""
 Hires = Literal["off", "tile"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
@@ -200,6 +202,9 @@ class InpaintRequest(Common):
     )
     cache_interval: CacheInterval | None = Field(
         None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
+    )
+    priority: Priority = Field(
+        "normal", description="low: the job waits behind all jobs of normal priority, also those that come later."
     )
 
 
