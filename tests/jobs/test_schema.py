@@ -23,7 +23,7 @@ def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_s
     read_by_the_api = {
         "preset",
         *("mask_scale", "mask_threshold", "mask_box", "mask_polygon", "mask_points", "mask_subject"),
-        *("aspect", "size", "anchor", "hires"),
+        *("aspect", "size", "anchor", "hires", "priority"),
     }
     own = {"instead_of", "tiles"}
     assert set(InpaintRequest.model_fields) - read_by_the_api == set(InpaintParameters.model_fields) - own
