@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jobs.families import FAMILIES as FACTS
 from jobs.schedulers import SCHEDULERS
 from jobs.schema import Timings
@@ -57,3 +59,11 @@ def test_the_worker_loads_neither_the_api_nor_fastapi() -> None:
     code = "import worker.main, sys; print([m for m in ('app', 'fastapi') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["worker.pixels.decoding", "worker.pixels.manifests", "app.decoding"])
+def test_children_that_decode_and_sign_load_no_torch(module: str) -> None:
+    """A second of CPU and 170 MB for each of them."""
+    code = f"import {module}, sys; print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "False"

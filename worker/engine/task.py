@@ -39,9 +39,9 @@ from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
-from worker.pixels.masks import Values
 from worker.pixels.painting import Painting
 from worker.pixels.passes import planned, tile_canvases
+from worker.pixels.pictures import Values
 from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from jobs.errors import Undecodable
 from jobs.extend_fields import Borders
 from jobs.schema import Extension
-from worker.pixels.masks import Values
-from worker.pixels.pictures import Picture, Pixels
+from worker.pixels.pictures import Picture, Pixels, Values
 
 Floats = NDArray[np.float32]
 

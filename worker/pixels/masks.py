@@ -4,17 +4,15 @@ White / 1 means repaint. What grey values mean is in ``jobs/mask_values.py``.
 Pixel masks are uint8, (H, W), 0 to 255; latent masks are float, (1, 1, h, w), 0 to 1.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from worker.pixels.pictures import Values
+
 Mask = NDArray[np.uint8]
-Values = np.ndarray[Any, Any]
-"""uint8 or uint16."""
 
 DISC_PX = 12
 """Radius of the discs that a large dilation is made of; a chain of small ones is far cheaper than one large one."""

@@ -24,10 +24,11 @@ from jobs.formats import NAMES, PILLOW_FORMATS
 from jobs.schema import Approximation, BitDepth, MetadataChoice, OutputColor, PictureReport
 from worker.pixels import colour
 from worker.pixels.colour import CMYK, GREY, RGB, SRGB, Chunks, Colour
-from worker.pixels.masks import Values
 from worker.pixels.metadata import metadata_of
 
 Pixels = NDArray[np.uint8]
+Values = np.ndarray[Any, Any]
+"""uint8 or uint16."""
 
 MODES: dict[bytes, Literal["grey", "rgb", "cmyk"]] = {GREY: "grey", RGB: "rgb", CMYK: "cmyk"}
 PROFILES = {GREY: (GREY, RGB), RGB: (RGB,), CMYK: (CMYK,)}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from jobs.mask_values import HIDDEN
 from jobs.regions import Box, Region
-from worker.pixels.masks import Values, blended
+from worker.pixels.masks import blended
+from worker.pixels.pictures import Values
 
 Pixels = NDArray[np.uint8]
 
