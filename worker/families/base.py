@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 
 from jobs.schema import InpaintParameters
-from worker.denoise.state import AdapterSet, DenoiseState
+from worker.denoise.state import AdapterSet, Conditioning, DenoiseState
+from worker.families.compiled_calls import CompiledCalls
 from worker.pixels.canvas import Canvas, Pixels
 
 Clock = Callable[[str], None]
@@ -24,6 +25,21 @@ class Family(Protocol):
     """The denoising network, one of the pipeline's."""
     latent_factor: int
     """Pixels that one latent cell spans."""
+    vae: Any
+    """The pipeline's."""
+    compiled: CompiledCalls
+
+    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
+        ...
+
+    def closed(self, row: Conditioning) -> Conditioning | None:
+        """An image's conditioning in the shapes that compiled calls take; None where it does not fit into them."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(rows, C, h, w) to (rows, 3, H, W), -1 to 1."""
+        ...
 
     @property
     def tile_px(self) -> float:
