@@ -3,6 +3,7 @@
 That one runs in processes of their own, since ``serve`` is for a process's whole life.
 """
 
+import copy
 import gc
 import os
 import subprocess
@@ -37,7 +38,6 @@ from worker.settings import WorkerSettings
 ROUNDING = 1e-6
 EACH_FAMILY_AND_MODE = [
     ("sd", "concat"),
-    ("sd", "fill"),
     ("sdxl", "recompose"),
     ("sd3", "recompose"),
     ("flux", "concat"),
@@ -57,11 +57,21 @@ def _every_doubling_brings_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qwen_image, "COMPILED_TOKENS", LONGEST)
 
 
+def forget_graphs() -> None:
+    compiled_once.cache_clear()
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_graphs_left() -> Iterator[None]:
     yield
-    compiled_once.cache_clear()
-    torch._dynamo.reset()
+    forget_graphs()
+
+
+@pytest.fixture
+def no_graphs() -> None:
+    """Models of the same layers share graphs: none is there before the test."""
+    forget_graphs()
 
 
 def painting_on_fill() -> LatentDiffusion:
@@ -70,14 +80,10 @@ def painting_on_fill() -> LatentDiffusion:
     return StableDiffusion("tiny", pipeline)
 
 
-def made(family: str, mode: str) -> LatentDiffusion:
-    return painting_on_fill() if mode == "fill" else tiny.model(family, mode)
-
-
 @cache
 def compiled_once(family: str, mode: str, max_rows: int = 1) -> tuple[LatentDiffusion, int]:
     """A model for all tests of this module, which change nothing of it, and how many graphs it took."""
-    model = made(family, mode)
+    model = tiny.model(family, mode)
     return model, compile_model(model, max_rows)
 
 
@@ -95,10 +101,25 @@ def prepared(model: LatentDiffusion, n: int, **fields: Any) -> list[DenoiseState
 
 @pytest.mark.parametrize(("family", "mode"), EACH_FAMILY_AND_MODE)
 def test_a_bucket_is_one_graph_that_paints_the_same(family: str, mode: str) -> None:
-    (model, graphs), plain = compiled_once(family, mode), made(family, mode)
-    before = GRAPHS.made
-    assert (model.compiled.rows, model.compiled.decoded) == ({(8, 8): [1, 2]}, {(8, 8)})
+    model, graphs = compiled_once(family, mode)
     assert graphs == 3
+    _paints_the_same(model, tiny.shared_model(family, mode))
+
+
+def test_models_of_the_same_layers_share_graphs_and_paint_their_own() -> None:
+    compiled_once("sd", "concat")
+    model = painting_on_fill()
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight *= 1.1
+    plain = StableDiffusion("tiny", copy.deepcopy(model.pipeline))
+    assert compile_model(model) == 0
+    _paints_the_same(model, plain)
+
+
+def _paints_the_same(model: LatentDiffusion, plain: LatentDiffusion) -> None:
+    before, family = GRAPHS.made, model.family
+    assert (model.compiled.rows, model.compiled.decoded) == ({(8, 8): [1, 2]}, {(8, 8)})
     with served():
         for wanted in (asked(family), asked(family, n=3, guidance=1.0)):
             GRAPHS.rows.clear()
@@ -109,30 +130,6 @@ def test_a_bucket_is_one_graph_that_paints_the_same(family: str, mode: str) -> N
             pixels = model.finish(states).astype(int)
             assert GRAPHS.rows == [1] * len(states)
             assert abs(pixels - plain.finish(theirs)).max() <= 1
-    assert GRAPHS.made == before
-
-
-def test_the_graphs_are_those_of_the_buckets_whatever_is_asked() -> None:
-    model = tiny.model("sd3", "recompose")
-    graphs = compile_model(model, max_rows=16, max_size_px=128)
-    before = GRAPHS.made
-    assert model.compiled.rows == {(8, 8): [1, 2, 4, 8, 16, 32], (16, 16): [1, 2, 4, 8, 16, 32]}
-    assert graphs == 2 * 6 + 2
-    small = canvas()
-    large = Canvas(small.image.repeat(2, 0).repeat(2, 1), small.mask.repeat(2, 0).repeat(2, 1))
-    engine, rng = Engine({"tiny": model}, max_rows=16), np.random.default_rng(0)
-    with served():
-        for turn in range(40):
-            pixels = (small, large, cut(large, 64, 96))[turn % 3]
-            wanted = asked("sd3", seed=turn, n=int(rng.integers(1, 4)), guidance=float(rng.choice([1.0, 4.0])))
-            if len(engine.live) < 30:
-                engine.join(model.prepare(pixels, wanted, no_clock))
-            GRAPHS.rows.clear()
-            batch = engine.step()
-            rows = len(batch) * (1 + batch[0].key.guided)
-            smallest = min(number for number in model.compiled.rows[8, 8] if number >= rows)
-            assert GRAPHS.rows == ([smallest] if batch[0].key.latent_shape[3] != 12 else [])
-            assert not any(state.error for state in batch)
     assert GRAPHS.made == before
 
 
@@ -176,6 +173,44 @@ def test_a_longer_prompt_than_compiled_calls_take_is_not_compiled() -> None:
             assert GRAPHS.rows == rows
 
 
+@pytest.mark.parametrize(("guided", "shallow", "images"), [(False, False, 8), (True, False, 4), (False, True, 11)])
+def test_a_pass_has_no_more_images_than_fill_a_compiled_call(guided: bool, shallow: bool, images: int) -> None:
+    model = tiny.model("sd", "concat")
+    model.compiled.rows[8, 8] = [1, 2, 4, 8]
+    engine = Engine({"tiny": model}, max_rows=11)
+    key = prepared(model, n=1, guidance=4.0 if guided else 1.0)[0].key._replace(shallow=shallow)
+    assert engine.limit(key) == images
+    assert engine.limit(key._replace(latent_shape=(1, 4, 8, 9))) == 11
+    model.compiled.rows[8, 8] = [1]
+    assert engine.limit(key) == (11 if guided or shallow else 1)
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_the_graphs_are_those_of_the_buckets_whatever_is_asked() -> None:
+    model = tiny.model("sd3", "recompose")
+    graphs = compile_model(model, max_rows=16, max_size_px=128)
+    before = GRAPHS.made
+    assert model.compiled.rows == {(8, 8): [1, 2, 4, 8, 16, 32], (16, 16): [1, 2, 4, 8, 16, 32]}
+    assert graphs == 2 * 6 + 2
+    small = canvas()
+    large = Canvas(small.image.repeat(2, 0).repeat(2, 1), small.mask.repeat(2, 0).repeat(2, 1))
+    engine, rng = Engine({"tiny": model}, max_rows=16), np.random.default_rng(0)
+    with served():
+        for turn in range(40):
+            pixels = (small, large, cut(large, 64, 96))[turn % 3]
+            wanted = asked("sd3", seed=turn, n=int(rng.integers(1, 4)), guidance=float(rng.choice([1.0, 4.0])))
+            if len(engine.live) < 30:
+                engine.join(model.prepare(pixels, wanted, no_clock))
+            GRAPHS.rows.clear()
+            batch = engine.step()
+            rows = len(batch) * (1 + batch[0].key.guided)
+            smallest = min(number for number in model.compiled.rows[8, 8] if number >= rows)
+            assert GRAPHS.rows == ([smallest] if batch[0].key.latent_shape[3] != 12 else [])
+            assert not any(state.error for state in batch)
+    assert GRAPHS.made == before
+
+
+@pytest.mark.usefixtures("no_graphs")
 def test_where_no_prompt_is_short_enough_the_network_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,6 +221,7 @@ def test_where_no_prompt_is_short_enough_the_network_stays_as_it_was(
     assert "too long for compiled calls" in caplog.text
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_a_network_of_more_than_one_graph_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
     model = tiny.model("sd3", "recompose")
     model.network.norm_out.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
@@ -199,6 +235,7 @@ def test_a_network_of_more_than_one_graph_stays_as_it_was(caplog: pytest.LogCapt
     assert GRAPHS.rows == []
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_a_graph_that_would_not_be_used_again_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
     model = tiny.model("sd3", "recompose")
     model.network.calls = 0
@@ -212,6 +249,7 @@ def test_a_graph_that_would_not_be_used_again_is_not_served(caplog: pytest.LogCa
     assert model.compiled.rows == {}
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_rows_without_room_are_left_out() -> None:
     def fill_up(rows: int) -> None:
         if rows > 2:
@@ -222,6 +260,7 @@ def test_rows_without_room_are_left_out() -> None:
     assert (model.compiled.rows, model.compiled.decoded) == ({(8, 8): [1, 2]}, {(8, 8)})
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_rows_that_bring_no_gain_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(profile, "time", clock)
@@ -230,18 +269,7 @@ def test_rows_that_bring_no_gain_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     assert model.compiled.rows == {(8, 8): [1, 2, 4]}
 
 
-@pytest.mark.parametrize(("guided", "shallow", "images"), [(False, False, 8), (True, False, 4), (False, True, 11)])
-def test_a_pass_has_no_more_images_than_fill_a_compiled_call(guided: bool, shallow: bool, images: int) -> None:
-    model = tiny.model("sd", "concat")
-    model.compiled.rows[8, 8] = [1, 2, 4, 8]
-    engine = Engine({"tiny": model}, max_rows=11)
-    key = prepared(model, n=1, guidance=4.0 if guided else 1.0)[0].key._replace(shallow=shallow)
-    assert engine.limit(key) == images
-    assert engine.limit(key._replace(latent_shape=(1, 4, 8, 9))) == 11
-    model.compiled.rows[8, 8] = [1]
-    assert engine.limit(key) == (11 if guided or shallow else 1)
-
-
+@pytest.mark.usefixtures("no_graphs")
 def test_a_model_that_is_evicted_leaves_nothing_behind() -> None:
     model = tiny.model("sd3", "recompose")
     compile_model(model)
