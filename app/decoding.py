@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import anyio
 import anyio.to_thread
+import numpy as np
 
 from app.mask_shapes import NO_SHAPES, Shapes
 from app.masks import DecodedMask, border_mask, decode_mask, drawn_mask
@@ -46,7 +47,9 @@ def decode(buffers: Sequence[memoryview], arguments: dict[str, Any]) -> tuple[di
 
 
 def _told(mask: DecodedMask) -> dict[str, Any]:
-    return {"report": mask.report.model_dump(mode="json"), "leaves_known": mask.leaves_known}
+    report, (rows, columns) = mask.report.model_dump(mode="json"), mask.cells.shape
+    cells = {"rows": rows, "columns": columns, "bits": np.packbits(mask.cells).tobytes().hex()}
+    return {"report": report, "leaves_known": mask.leaves_known, "cells": cells}
 
 
 def sandbox_for(settings: ApiSettings) -> Sandbox:
@@ -102,8 +105,8 @@ class Decoders:
     async def image(self, data: bytes) -> Photo:
         """The upright image's size and more, within a ``turn``. Raises InvalidImage, TooLarge, DecodersBusy."""
         found, _ = await self._call(data, {"what": "image"})
-        width, height = found["size"]
-        return Photo((width, height), found["alpha"])
+        width, height = found.pop("size")
+        return Photo((width, height), **found)
 
     async def mask(
         self,
@@ -169,4 +172,7 @@ class Decoders:
 
 
 def _decoded(png: bytes, found: dict[str, Any]) -> DecodedMask:
-    return DecodedMask(png, MaskReport.model_validate(found["report"]), found["leaves_known"])
+    cells = found["cells"]
+    rows, columns, bits = cells["rows"], cells["columns"], np.frombuffer(bytes.fromhex(cells["bits"]), np.uint8)
+    unpacked = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
+    return DecodedMask(png, MaskReport.model_validate(found["report"]), found["leaves_known"], unpacked)

@@ -18,6 +18,8 @@ JOB: dict[str, Any] = {
     "seeds": [42],
     "output_format": "png",
     "approximate": [],
+    "prompt_tokens": {"used": 4, "limit": 600, "cut": 0},
+    "negative_prompt_tokens": None,
     "mask": {
         "mode": "white",
         "scale": "full",
@@ -37,6 +39,7 @@ JOB: dict[str, Any] = {
         "mode": "rgb",
         "alpha": False,
         "bits": 8,
+        "bit_depth": 8,
         "color": "icc",
         "color_action": "carried",
         "metadata": {"exif": "kept", "xmp": "none", "gps": "dropped", "c2pa": "none"},

@@ -14,6 +14,7 @@ from jobs import mask_values
 from jobs.errors import DoubtfulMask, EmptyMask, MaskSizeMismatch
 from jobs.mask_fields import MaskSubject
 from jobs.schema import Extension, MaskMode, MaskReport, MaskScale, MaskSource
+from jobs.tiles import Cells, cells_of
 
 PNG_OPTIONS = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
@@ -41,11 +42,14 @@ WISHES: dict[MaskMode, MaskMode] = {"auto": "alpha", "drawn": "alpha_inverted"}
 
 @dataclass(frozen=True)
 class DecodedMask:
-    """``leaves_known``: whether any pixel is left that the network is shown as surroundings."""
+    """``leaves_known``: whether any pixel is left that the network is shown as surroundings. ``cells``: where it has
+    something.
+    """
 
     png: bytes
     report: MaskReport
     leaves_known: bool
+    cells: Cells
 
 
 def decode_mask(
@@ -132,7 +136,8 @@ def _decoded(mask: Mask, read: _Read, png: bytes | None = None) -> DecodedMask:
         bbox=(left, top, left + width, top + height),
         soft=bool(cv2.countNonZero(cv2.inRange(mask, 1, 254))),
     )
-    return DecodedMask(_encode(mask) if png is None else png, report, not mask_values.hides_everything(mask))
+    file, leaves_known = _encode(mask) if png is None else png, not mask_values.hides_everything(mask)
+    return DecodedMask(file, report, leaves_known, cells_of(mask))
 
 
 def _is_final(image: Image.Image) -> bool:

@@ -119,7 +119,8 @@ def _headers(backend: Backend, view: JobView, index: int) -> dict[str, str]:
 def _region(region: RegionReport) -> str:
     """``box=0,0,640,480; run_px=512x384; scale=0.8``."""
     width, height = region.run_px
-    return f"box={','.join(map(str, region.box))}; run_px={width}x{height}; scale={region.scale:g}"
+    tiles = f"; tiles={region.tiles}" if region.tiles else ""
+    return f"box={','.join(map(str, region.box))}; run_px={width}x{height}; scale={region.scale:g}{tiles}"
 
 
 def names_etag(request: Request, etag: str) -> bool:

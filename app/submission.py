@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 import anyio
 
-from app import extension
+from app import extension, hires
 from app.backend import Backend
 from app.follow import look, wait_for_end
 from app.loras import check_loras
@@ -20,7 +20,7 @@ from app.mask_shapes import Shapes
 from app.masks import DecodedMask
 from app.schedulers import check_found_scheduler
 from app.selections import asks_for_subject, plain, selection_of
-from app.uploads import check_file, read_file
+from app.uploads import check_file, check_kept_depth, read_file
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.deliveries import Delivery
@@ -200,8 +200,11 @@ async def _decode_and_enqueue(
     """What holds the uploads' bytes: as many calls of it run as there are decoders."""
     entry, limits, files = backend.catalog.model(parameters.model), _limits(backend), submission.files
     image = await anyio.to_thread.run_sync(read_file, files["image"], limits["image"], "image")
-    size, alpha = await backend.decoders.image(image)
-    check_output(parameters.output_format, size, alpha)
+    photo = await backend.decoders.image(image)
+    size = photo.size
+    check_output(parameters.output_format, size, photo.alpha)
+    if parameters.bit_depth == "keep":
+        check_kept_depth(photo, parameters.output_color)
     asked = submission.request
     if extended := extension.plan(asked, size, backend.settings.max_pixels):
         size, parameters = extended.size, parameters.model_copy(update={"extend": extended})
@@ -218,14 +221,17 @@ async def _decode_and_enqueue(
     parameters = parameters.model_copy(update={"mask_mode": mask.report.mode})  # auto: as it was read
     _check_surroundings(mask, parameters, entry)
     region = region_of(parameters, entry, size, mask.report.bbox)
-    work = workload_on(parameters, entry, region.canvas[0] * region.canvas[1])
-    approximate = approximations_of(parameters, entry.num_inference_steps, region)
+    tiles = hires.plan(asked.hires, parameters, entry, region, size, mask)
+    parameters = hires.with_tiles(parameters, entry, tiles)
+    work = workload_on(parameters, entry, region.canvas[0] * region.canvas[1], tiles)
+    pixels = size[0] * size[1] + sum(tile.canvas[0] * tile.canvas[1] for tile in tiles)
+    approximate = approximations_of(parameters, entry.num_inference_steps, region, len(tiles))
     inputs: dict[InputName, bytes] = {"image": image, "mask": mask.png}
     reserved = results_at_most(parameters, image, size)
     return await anyio.to_thread.run_sync(
         backend.queue.submit,
         *(parameters, mask.report, inputs, idempotency, submission.caller, work, approximate, reserved),
-        *(backend.authentication.keys is not None, size[0] * size[1] * parameters.n, submission.deliveries),
+        *(backend.authentication.keys is not None, pixels * parameters.n, submission.deliveries),
         submission.request_id,
     )
 

@@ -2,18 +2,19 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from app.bands import decode, decoded_webp, stored_size
 from app.signatures import HEIC, known_as, taken_but_unreadable
-from jobs import png_chunks, samples
-from jobs.errors import InvalidImage, InvalidMask, RequestError, TooLarge
+from jobs import heif_boxes, png_chunks, samples
+from jobs.errors import InvalidField, InvalidImage, InvalidMask, RequestError, TooLarge
 from jobs.file_structure import Unreasonable, check_structure
 from jobs.formats import HAS_HEIC, HEIC_REMEDY, NAMES, PILLOW_FORMATS, SHOWN
+from jobs.schema import OutputColor
 
 IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B", "I;16L")
 """Pillow modes that are read. Not Lab without a profile, nor a photo in floating point: white would be a guess."""
@@ -22,13 +23,21 @@ SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
 Size = tuple[int, int]
+Space = Literal["grey", "rgb", "cmyk"]
 
 
 class Photo(NamedTuple):
-    """Of an image that was checked. ``alpha``: whether it has an alpha channel or a transparent colour."""
+    """Of an image that was checked. ``alpha``: whether it has an alpha channel or a transparent colour.
+
+    ``bits``: bits a channel. ``space``: of its values. ``profile_space``: of those that its colour profile is for, in
+    ICC's name; empty where it has none, or where something else says how its values look.
+    """
 
     size: Size
     alpha: bool
+    bits: int = 8
+    space: Space = "rgb"
+    profile_space: str = ""
 
 
 _DAMAGED = "{what}: the file is damaged or cut short and cannot be decoded."
@@ -76,8 +85,30 @@ def check_image(data: bytes, max_pixels: int) -> Photo:
             decoded_webp(image, data, grey=True)
         elif image.format in ("TIFF", "AVIF", "HEIF"):
             decode(data)
-        alpha = image.has_transparency_data or b"tRNS" in png_chunks.appearance(data)
-        return Photo(upright_size(image, orientation_of(image)), alpha)
+        stated = png_chunks.appearance(data)
+        alpha = image.has_transparency_data or b"tRNS" in stated
+        bits = heif_boxes.describe(data).bits if heif_boxes.is_heif(data) else samples.bits_of(image, data)
+        grey = image.mode in (*samples.GREY_MODES, *samples.GREY_16)
+        space: Space = "cmyk" if image.mode == "CMYK" else "grey" if grey else "rgb"
+        return Photo(upright_size(image, orientation_of(image)), alpha, bits, space, _profile_space(image, stated))
+
+
+def check_kept_depth(photo: Photo, output_color: OutputColor) -> None:
+    """Raise InvalidField for a photo of more than 8 bits a channel that cannot be kept in them."""
+    if photo.bits <= 8:
+        return
+    reason = ""
+    if photo.bits != 16:
+        reason = f"it has {photo.bits} bits a channel"
+    elif photo.space == "cmyk":
+        reason = "it is CMYK, which becomes sRGB in 8 bits"
+    elif photo.space == "grey" and photo.profile_space not in ("", "GRAY" if output_color == "auto" else "RGB "):
+        reason = "it is grey and the result cannot carry its colour profile, so that it is converted to sRGB in 8 bits"
+    if reason:
+        raise InvalidField(
+            f"bit_depth: keep takes grey and RGB photos (PNG, TIFF) of 16 bits a channel. The image: {reason}. Send "
+            "bit_depth=8 or another file."
+        )
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -90,6 +121,14 @@ def orientation_of(image: Image.Image) -> int:
 def upright_size(image: Image.Image, orientation: int) -> Size:
     width, height = stored_size(image)
     return (height, width) if orientation in SIDEWAYS else (width, height)
+
+
+def _profile_space(image: Image.Image, stated: Mapping[bytes, bytes]) -> str:
+    if b"cICP" in stated:
+        return ""
+    packed = stated.get(b"iCCP")
+    profile = (png_chunks.profile_in(packed) if packed else image.info.get("icc_profile")) or b""
+    return profile[16:20].decode("latin-1")  # ICC.1:2022, 7.2
 
 
 def _check_profile(image: Image.Image, data: bytes) -> None:

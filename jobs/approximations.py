@@ -11,13 +11,19 @@ SHALLOW_SHARE = 0.1
 
 
 def approximations_of(
-    parameters: InpaintParameters, usual_steps: int, region: Region | None = None
+    parameters: InpaintParameters, usual_steps: int, region: Region | None = None, tiles: int = 0
 ) -> list[Approximation]:
-    """How the result will be less than the model's best. ``usual_steps``: the model's default number."""
+    """How the result will be less than the model's best.
+
+    Args:
+        usual_steps: the model's default number.
+        region: what is run first.
+        tiles: how many are run over it at native pixels.
+    """
     given_up: dict[Approximation, bool] = {
         "fewer_steps": parameters.num_inference_steps < usual_steps,
         "cached_features": parameters.cache_interval > 1,
-        "shrunk": region is not None and region.scale < 1,
+        "shrunk": region is not None and region.scale < 1 and not tiles,
         "lossy_format": not is_lossless(parameters.output_format, parameters.output_quality),
     }
     return [name for name, true in given_up.items() if true]

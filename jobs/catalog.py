@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.families import FAMILIES, Family, Recipe, Sampling
-from jobs.outputs import quality_of
+from jobs.outputs import check_depth, quality_of
+from jobs.prompt_syntax import with_checked_prompts
 from jobs.schedulers import check_scheduler, fitting_schedulers, misfit
 from jobs.schema import (
     MAX_SEED,
@@ -84,10 +85,18 @@ class ModelEntry(Sampling):
     max_num_inference_steps: Steps = 200
     max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
     needs_surroundings: bool = Field(False, description="paints from what surrounds a hole: a full mask is refused")
+    hires_strength: Strength = Field(description="of tiles that are run over an enlarged fill, at most")
+    hires_tiles: int = Field(4, ge=0, le=64, description="tiles that a request gets without asking for them, at most")
+    max_hires_tiles: int = Field(32, ge=0, le=256, description="tiles of one job at most, of all its images together")
     presets: dict[str, Preset] = Field(default_factory=dict)
     tasks: dict[Literal["remove", "extend"], TaskRecipe] = Field(
         default_factory=dict, validate_default=True, description="how it does them"
     )
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The shortest and the longest canvas side."""
+        return self.size_px, self.max_size_px
 
     @property
     def source_kind(self) -> Source:
@@ -104,7 +113,11 @@ class ModelEntry(Sampling):
         if not isinstance(data, dict) or data.get("family") not in FAMILIES:
             return data  # the field itself is refused
         facts = FAMILIES[data["family"]]
-        sizes = {"size_px": facts.size_px, "max_size_px": max(facts.max_size_px, data.get("size_px") or 0)}
+        sizes = {
+            "hires_strength": facts.hires_strength,
+            "size_px": facts.size_px,
+            "max_size_px": max(facts.max_size_px, data.get("size_px") or 0),
+        }
         tasks = dict(data.get("tasks") or {})
         for task, recipe in {"remove": facts.remove, "extend": facts.extend}.items():
             if isinstance(own := tasks.get(task, {}), dict):
@@ -167,8 +180,9 @@ class ModelEntry(Sampling):
         parameters = InpaintParameters.model_validate({**rest, **chosen, "model": model, "seed": seed})
         check_scheduler(parameters.scheduler, self.family, parameters.num_inference_steps, self.schedulers)
         check_caching(parameters.cache_interval, self.family)
+        check_depth(parameters.output_format, parameters.bit_depth)
         self._check_limits(parameters)
-        return parameters
+        return with_checked_prompts(parameters, self.family)
 
     def _check_limits(self, parameters: InpaintParameters) -> None:
         """Raise InvalidField for what the entry does not allow, and for seeds that would not be."""

@@ -55,6 +55,7 @@ class Facts(Record):
     text_widths: tuple[int, ...] = Field((), description="widths of the text that published U-Nets attend to")
     has_clip: bool = Field(True, description="whether one of its text encoders is a CLIP")
     guides_by_rows: bool = Field(True, description="guidance takes two rows an image; else the scale is an input")
+    weights_prompts: bool = Field(False, description="whether words can be weighted, and long prompts run by chunks")
     defaults: Sampling
     remove: Recipe = Field(
         Recipe(masked_content="fill", strength=0.65, mask_grow=8, negative_prompt=NOTHING_NEW),
@@ -64,6 +65,7 @@ class Facts(Record):
         Recipe(masked_content="fill"),
         description="a border that goes on as the photo's edge, with its detail",
     )
+    hires_strength: Strength = Field(0.5, description="of tiles that are run over an enlarged fill, at most")
     size_px: int
     max_size_px: int
 
@@ -91,6 +93,7 @@ FAMILIES: dict[Family, Facts] = {
         class_prefix="StableDiffusion",
         single_file_kinds=("v1", "v2", "inpainting", "inpainting_v2"),
         text_widths=(768, 1024),
+        weights_prompts=True,
         defaults=_sampling(30, 7.5, "dpmpp_2m"),
         size_px=512,
         max_size_px=1024,
@@ -101,6 +104,7 @@ FAMILIES: dict[Family, Facts] = {
         class_prefix="StableDiffusionXL",
         single_file_kinds=("xl_base", "xl_inpaint"),
         text_widths=(2048,),
+        weights_prompts=True,
         defaults=_sampling(30, 7.5, "dpmpp_2m", strength=0.9999),  # as diffusers: from noise alone it is less sharp
         size_px=1024,
         max_size_px=1024,

@@ -9,6 +9,7 @@ from rq.job import JobStatus as RqStatus
 
 from jobs.deliveries import DeliveryReport, deliveries_of
 from jobs.errors import Crashed, Undecodable
+from jobs.passes import steps_of
 from jobs.queue import JobQueue, parameters_of
 from jobs.schema import (
     Approximation,
@@ -21,6 +22,7 @@ from jobs.schema import (
     OutputFormat,
     PictureReport,
     Progress,
+    PromptTokens,
     Record,
     RegionReport,
     Timings,
@@ -52,6 +54,10 @@ class JobView(Record):
     extend: Extension | None = Field(description="The borders that the photo gets; null: it is no extension.")
     region: RegionReport | None = Field(description="What was run, and at how many pixels; null until it has ended.")
     picture: PictureReport | None = Field(description="How the photo was read; null until it has ended.")
+    prompt_tokens: PromptTokens | None = Field(
+        description="Of the text encoder that reads least of the prompt; null until it has ended."
+    )
+    negative_prompt_tokens: PromptTokens | None = Field(description="The same; null where it has no effect.")
     images: list[ImageLink]
     timings: Timings | None
     error: JobProblem | None
@@ -132,6 +138,8 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         region=report.region if report else None,
         mask=_mask(uploaded_mask, report),
         picture=report.picture if report else None,
+        prompt_tokens=report.prompt_tokens if report else None,
+        negative_prompt_tokens=report.negative_prompt_tokens if report else None,
         images=image_links(url, report),
         timings=report.timings if report else None,
         error=_problem(job) if status is JobStatus.FAILED else None,
@@ -188,7 +196,7 @@ def _progress(
         return Progress(step=report.timings.steps, steps=report.timings.steps, eta_ms=0.0)
     return Progress(
         step=int(progress.get("step", 0)),
-        steps=int(progress.get("steps", parameters.num_inference_steps)),
+        steps=int(progress.get("steps", steps_of(parameters) if parameters.tiles else parameters.num_inference_steps)),
         eta_ms=eta_ms,
         preview_step=int(progress["preview_step"]) if "preview_step" in progress else None,
     )

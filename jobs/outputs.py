@@ -1,7 +1,7 @@
 """The formats in which results are made: what each can hold, how much room it takes, and whether it loses anything."""
 
 from jobs.errors import InvalidField
-from jobs.schema import OutputFormat
+from jobs.schema import BitDepth, OutputFormat
 
 MEDIA_TYPES: dict[OutputFormat, str] = {
     "png": "image/png",
@@ -52,6 +52,15 @@ def quality_of(output_format: OutputFormat, asked: int | None) -> int | None:
     return QUALITY if asked is None else asked
 
 
+def check_depth(output_format: OutputFormat, bit_depth: BitDepth) -> None:
+    """Raise InvalidField where 16 bits are to be kept in a format that has none."""
+    if bit_depth == "keep" and output_format != "png":
+        raise InvalidField(
+            f"bit_depth, output_format: {SHOWN[output_format]} holds no 16 bits a channel. Send output_format=png, or "
+            "bit_depth=8."
+        )
+
+
 def is_lossless(output_format: OutputFormat, quality: int | None) -> bool:
     """Whether every value of the result is in its file. The best quality of WebP is its lossless kind."""
     return output_format == "png" or (output_format == "webp" and quality == 100)
@@ -78,10 +87,14 @@ def check_output(output_format: OutputFormat, size: tuple[int, int], alpha: bool
         )
 
 
-def file_bytes(output_format: OutputFormat, quality: int | None, size: tuple[int, int], channels: int) -> int:
+def file_bytes(
+    output_format: OutputFormat, quality: int | None, size: tuple[int, int], channels: int, bits: int = 8
+) -> int:
     """The bytes of an encoded picture at most, without what is carried beside its pixels."""
     width, height = size
-    samples = width * _channels_in(output_format, channels) + (output_format == "png")  # which has a byte for each row
+    samples = width * _channels_in(output_format, channels) * bits // 8 + (
+        output_format == "png"
+    )  # which has a byte for each row
     return int(height * samples * SAMPLE_BYTES[output_format][AT_BEST if (quality or 0) > QUALITY else UP_TO_USUAL])
 
 

@@ -31,8 +31,8 @@ AROUND_BYTES = 16 * 1024
 
 JPEG = b"\xff\xd8"
 PNG = b"\x89PNG"
-PNG_COLOUR_TYPE = 25
-"""Where a PNG file has it (PNG specification, 11.2.1); types 0 and 4 are grey, 4 and 6 have alpha."""
+PNG_BITS, PNG_COLOUR_TYPE = 24, 25
+"""Where a PNG file has them (PNG specification, 11.2.1); types 0 and 4 are grey, 4 and 6 have alpha."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,19 @@ def results_at_most(parameters: InpaintParameters, image: bytes, size: tuple[int
     """
     stated = png_chunks.appearance(image)
     channels = _channels(image, b"tRNS" in stated, parameters.output_color == "rgb")
-    pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels)
+    bits = 16 if parameters.bit_depth == "keep" and _may_have_16_bits(image) else 8
+    pixels = file_bytes(parameters.output_format, parameters.output_quality, size, channels, bits)
     carried = sum(map(len, stated.values())) if image[:4] == PNG else min(len(image), png_chunks.MAX_PROFILE_BYTES)
     metadata = 0 if parameters.metadata == "strip" else 2 * METADATA_BYTES
     manifests = manifest_room(manifest_bytes(image))
     image_bytes = pixels + carried + carried // 100 + metadata + manifests + AROUND_BYTES
     return parameters.n * image_bytes + AROUND_BYTES + PREVIEW_BYTES
+
+
+def _may_have_16_bits(image: bytes) -> bool:
+    if image[:4] == PNG:
+        return image[PNG_BITS] == 16
+    return image[:2] != JPEG
 
 
 def _channels(image: bytes, transparent: bool, coloured: bool) -> int:

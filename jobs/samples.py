@@ -88,6 +88,35 @@ def in_8_bits(image: Image.Image, data: bytes, transparent: bytes | None = None)
     return _with_alpha(image, transparent, bits)
 
 
+def in_16_bits(image: Image.Image, data: bytes, transparent: bytes | None, orientation: int) -> Samples:
+    """The upright picture's values, (H, W, C), uint16: grey or colours, and alpha where it has one.
+
+    Args:
+        image: as Pillow opened it from ``data``, of 16 bits a channel.
+        orientation: by EXIF.
+    """
+    samples = _wide(image, data)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if transparent is not None and image.mode in ("RGB", *GREY_16):
+        samples = np.dstack([samples, _alpha(samples, transparent, 16) * np.uint16(257)])
+    if orientation in TURNS and image.format != "TIFF":  # which Pillow has turned
+        samples = np.ascontiguousarray(turned(samples, orientation))
+    return samples
+
+
+def rounded_image(samples: Samples) -> Image.Image:
+    """What ``in_16_bits`` returned, in 8 bits."""
+    return _as_image(_rounded(samples, 65_535), None)
+
+
+def turned(samples: Samples, orientation: int) -> Samples:
+    """(H, W, C) made upright, as ``TURNS`` does with pictures; a view."""
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    down, across = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return samples[:: -1 if down else 1, :: -1 if across else 1]
+
+
 def _with_alpha(image: Image.Image, transparent: bytes | None, bits: int) -> Image.Image:
     """A picture of up to 8 bits, with an alpha channel where a tRNS chunk names the transparent colour."""
     if transparent is None or image.mode not in ("1", "L", "RGB"):

@@ -51,11 +51,15 @@ def skipped_steps(steps: int, strength: float, flow: bool) -> int:
     return min(skipped, steps - 1)
 
 
+def steps_run(name: str, steps: int, strength: float) -> int:
+    """How many of ``steps`` steps are run at a strength."""
+    return steps - skipped_steps(steps, strength, SCHEDULERS[name].law == "flow")
+
+
 def network_calls(name: str, steps: int, strength: float) -> int:
     """How often a scheduler calls the network for an image."""
     scheduler = SCHEDULERS[name]
-    run = steps - skipped_steps(steps, strength, scheduler.law == "flow")
-    return scheduler.order * run - (scheduler.order - 1)
+    return scheduler.order * steps_run(name, steps, strength) - (scheduler.order - 1)
 
 
 def fitting_schedulers(family: Family, known: Collection[str] | None = None) -> list[str]:

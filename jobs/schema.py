@@ -49,9 +49,12 @@ Scheduler = Literal[
 Task = Literal["fill", "remove", "extend", "replace_background"]
 """The last one is known to the API alone: a fill of what is behind the subject."""
 Crop = Literal["auto", "off"]
+Hires = Literal["off", "tile"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
+BitDepth = Literal["8", "keep"]
 PictureFormat = Literal["png", "jpeg", "webp", "tiff", "avif", "heic"]
+PromptSyntax = Literal["plain", "a1111"]
 MetadataChoice = Literal["keep", "keep_gps", "strip"]
 MetadataAction = Literal["kept", "dropped", "too_large", "unreadable", "none"]
 ManifestAction = Literal["kept", "invalid", "dropped", "too_large", "unreadable", "none"]
@@ -104,6 +107,11 @@ class Common(Record):
     )
     prompt: Prompt = Field("", description="What to paint. Empty: whatever fits the surroundings.")
     negative_prompt: Prompt = Field("", description="What to keep out; acts only where guidance_scale is above 1.")
+    prompt_syntax: PromptSyntax = Field(
+        "plain",
+        description="plain: brackets are text. a1111: (word:1.3), (word) and [word] weight words, in both prompts.",
+        exclude_if=lambda syntax: syntax == "plain",
+    )
     n: int = Field(1, ge=1, le=8, description="How many images; image k uses seed + k.")
     mask_mode: MaskMode = Field(
         "white",
@@ -123,6 +131,11 @@ class Common(Record):
         "auto",
         description="auto: a grey photo comes back grey, any other in colour. rgb: always in colour.",
         exclude_if=lambda color: color == "auto",
+    )
+    bit_depth: BitDepth = Field(
+        "8",
+        description="Of a photo of 16 bits a channel. 8: results have 8, rounded. keep: they have 16; only as png.",
+        exclude_if=lambda depth: depth == "8",
     )
     metadata: MetadataChoice = Field(
         "keep",
@@ -179,6 +192,11 @@ class InpaintRequest(Common):
     masked_content: MaskedContent | None = Field(
         None, description="What the denoising starts from under the mask; matters where strength is below 1."
     )
+    hires: Hires | None = Field(
+        None,
+        description="A hole larger than the model's size. off: painted small and enlarged. tile: then once more in "
+        "overlapping tiles, at the photo's own pixels. null: tile where few are enough.",
+    )
     cache_interval: CacheInterval | None = Field(
         None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
     )
@@ -204,12 +222,20 @@ class Extension(Record):
         return self.left, self.top, self.width - self.right, self.height - self.bottom
 
 
+class Tiles(Record):
+    """What is run after a first, shrunk pass (``jobs/tiles.py``)."""
+
+    count: int = Field(ge=1)
+    strength: Strength
+
+
 class TextRequest(Record):
     """The part of a request that a model's text encoders receive; it is their cache's key, so they can miss none."""
 
     prompt: Prompt
     negative_prompt: Prompt
     guidance_scale: Guidance
+    prompt_syntax: PromptSyntax = "plain"
 
     @property
     def guides(self) -> bool:
@@ -230,6 +256,7 @@ class InpaintParameters(Common):
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
+    tiles: Tiles | None = Field(None, exclude_if=lambda tiles: tiles is None)
 
     @property
     def seeds(self) -> list[int]:
@@ -295,6 +322,19 @@ class RegionReport(Record):
     box: tuple[int, int, int, int] = Field(description="[left, top, right, bottom] in pixels of the upright input.")
     run_px: tuple[int, int] = Field(description="Width and height that the box had while the network painted it.")
     scale: float = Field(description="Pixels run over pixels of the input, a side; below 1 the result was enlarged.")
+    tiles: int = Field(
+        0,
+        description="How many tiles were then run over it at the input's own pixels; absent: none.",
+        exclude_if=lambda tiles: not tiles,
+    )
+
+
+class PromptTokens(Record):
+    """How much of a prompt a text encoder reads, in its tokens; those that it adds itself are not counted."""
+
+    used: int = Field(description="Tokens of the prompt.")
+    limit: int = Field(description="Tokens that are read at most.")
+    cut: int = Field(description="Tokens of the prompt that are not read.")
 
 
 class MetadataReport(Record):
@@ -317,7 +357,8 @@ class PictureReport(Record):
         description="Of the upload; a palette is rgb, black and white is grey."
     )
     alpha: bool = Field(description="Whether it has an alpha channel or a transparent colour.")
-    bits: int = Field(description="Bits a channel; results have 8.")
+    bits: int = Field(description="Bits a channel of the upload.")
+    bit_depth: int = Field(8, description="Bits a channel of the results.")
     color: ColorStatement = Field(
         description="Which statement holds: an ICC profile, chunks of a PNG, or tags of EXIF or TIFF."
     )
@@ -376,6 +417,8 @@ class JobReport(Record):
     approximate: list[Approximation] | None = Field(None, description="None: a worker of an older version.")
     region: RegionReport | None = None
     picture: PictureReport | None = Field(None, description="None: a worker of an older version.")
+    prompt_tokens: PromptTokens | None = Field(None, description="Of the text encoder that reads least of it.")
+    negative_prompt_tokens: PromptTokens | None = Field(None, description="None: it was not used.")
 
 
 class JobProblem(Record):

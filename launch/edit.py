@@ -87,8 +87,8 @@ def _point(text: str) -> list[float]:
 
 
 FIELDS = (
-    *("prompt", "negative_prompt", "model", "preset", "seed", "n", "strength", "extend", "aspect"),
-    *("num_inference_steps", "guidance_scale", "output_format"),
+    *("prompt", "negative_prompt", "prompt_syntax", "model", "preset", "seed", "n", "strength", "extend", "aspect"),
+    *("num_inference_steps", "guidance_scale", "hires", "output_format"),
 )
 
 

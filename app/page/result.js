@@ -16,8 +16,9 @@ const PARTS = {
 const percent = share => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const times = ratio => ratio.toFixed(ratio < 9.5 && Math.round(10 * ratio) % 10 ? 1 : 0);
 
-function sizeOf({run_px: [width, height], scale}) {
+function sizeOf({run_px: [width, height], scale, tiles}) {
   const painted = `painted at ${width} × ${height} px`;
+  if (tiles) return `${painted}, then in ${tiles} tile${tiles > 1 ? "s" : ""} at full size`;
   if (Math.abs(scale - 1) < 0.02) return `${painted}, full size`;
   return scale < 1 ? `${painted}, enlarged ${times(1 / scale)}×` : `${painted}, made smaller ${times(scale)}×`;
 }

@@ -17,7 +17,9 @@ from jobs.extend_fields import ANCHORS
 from jobs.formats import NAMES, PILLOW_FORMATS
 from jobs.mask_fields import MAX_BOXES, MAX_POINTS, MAX_SUBJECT_POINTS, MaskSubject
 from jobs.schema import (
+    BitDepth,
     Crop,
+    Hires,
     InpaintRequest,
     MaskedContent,
     MaskMode,
@@ -25,6 +27,7 @@ from jobs.schema import (
     MetadataChoice,
     OutputColor,
     OutputFormat,
+    PromptSyntax,
     Record,
     Task,
 )
@@ -44,10 +47,13 @@ class Choices(Record):
     mask_scale: list[str]
     mask_subject: list[str]
     masked_content: list[str]
+    prompt_syntax: list[str]
     anchor: list[str]
     crop: list[str]
+    hires: list[str]
     output_format: list[str]
     output_color: list[str]
+    bit_depth: list[str]
     metadata: list[str]
 
 
@@ -90,10 +96,13 @@ CHOICES = Choices(
     mask_scale=list(get_args(MaskScale)),
     mask_subject=list(get_args(MaskSubject)),
     masked_content=list(get_args(MaskedContent)),
+    prompt_syntax=list(get_args(PromptSyntax)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
+    hires=list(get_args(Hires)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
+    bit_depth=list(get_args(BitDepth)),
     metadata=list(get_args(MetadataChoice)),
 )
 

@@ -11,7 +11,8 @@ from app.backend import BackendDep
 from app.examples import KEY_PROBLEMS, problems
 from app.schedulers import offered_schedulers
 from jobs.catalog import Catalog, Preset, TaskRecipe, workers_by_model
-from jobs.schema import Record, WorkerPresence
+from jobs.prompt_syntax import syntaxes_of
+from jobs.schema import PromptSyntax, Record, WorkerPresence
 from jobs.speed import WorkerSpeed
 
 router = APIRouter(
@@ -35,8 +36,12 @@ class ModelView(Record):
     cache_interval: int
     size_px: int = Field(description="Shortest side that is run: as trained.")
     max_size_px: int = Field(description="Longest side that is run.")
+    hires_strength: float = Field(description="Of tiles that are run over an enlarged fill, at most.")
+    hires_tiles: int = Field(description="Tiles that a request gets where it sends no hires, at most.")
+    max_hires_tiles: int = Field(description="Tiles of one job at most, of all its images together.")
     max_num_inference_steps: int
     max_n: int
+    prompt_syntaxes: list[PromptSyntax] = Field(description="What `prompt_syntax` can be where words are weighted.")
     needs_surroundings: bool = Field(description="Whether it paints from what surrounds a hole: no full masks then.")
     presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
     tasks: dict[str, TaskRecipe] = Field(
@@ -91,5 +96,6 @@ def _view(
         loaded_by=[worker.name for worker in workers if name in worker.loaded],
         loading_by=[worker for worker, speed in speeds.items() if name in speed.loading],
         schedulers=schedulers,
+        prompt_syntaxes=syntaxes_of(catalog.models[name].family),
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

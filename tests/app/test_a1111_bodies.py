@@ -16,9 +16,11 @@ import pytest
 from PIL import Image
 
 from app.dialects.a1111 import infotext
+from app.dialects.a1111.fields import Context, translate
 from app.dialects.a1111.routes import MAX_TEXT_CHARACTERS
 from app.settings import ApiSettings
 from jobs import png_chunks
+from jobs.catalog import Catalog, ModelEntry
 from jobs.previews import Preview
 from tests.app.metrics import metrics_of, value
 from tests.app.pictures import box_mask, photo
@@ -289,3 +291,33 @@ async def test_only_what_makes_jobs_counts_as_a_refused_job(client: httpx.AsyncC
     assert not [name for name, _ in counted if name == "infill_jobs_refused_total"]
     await client.post(IMG2IMG, json={})
     assert value(await metrics_of(client), "infill_jobs_refused_total", code="invalid_field") == 1
+
+
+# ---- weights
+
+
+async def test_words_are_weighted_as_in_the_web_ui(run: Run) -> None:
+    prompt, negative_prompt = r"a (red:1.3) [ball] \(toy\) BREAK grass", "(blur:1.2)"
+    told = await run(prompt=prompt + "<lora:>", negative_prompt=negative_prompt)
+    asked = run.parameters
+    assert (asked["prompt_syntax"], asked["negative_prompt"]) == ("a1111", negative_prompt)
+    assert asked["prompt"].startswith(prompt) and "Prompt weights" not in told["info"]["infotexts"][0]
+
+
+@pytest.mark.parametrize("prompt", ["[cat:dog:0.5]", "[cat|dog]", "a AND b", "(cat:-1)", "(cat:11)", "(a:..)"])
+async def test_what_the_web_ui_does_and_this_service_does_not_is_refused(
+    client: httpx.AsyncClient, prompt: str
+) -> None:
+    answer = await client.post(IMG2IMG, json=BODY | {"negative_prompt": prompt})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")
+    assert answer.json()["detail"].startswith("negative_prompt: ")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "noted"), [("a (red:1.3)", True), ("a BREAK b", True), ("[a|b]", True), ("a", False)]
+)
+def test_where_words_cannot_be_weighted_brackets_are_text_and_the_answer_says_so(prompt: str, noted: bool) -> None:
+    catalog = Catalog(models={"flow": ModelEntry.model_validate({"family": "flux", "source": "/m"})})
+    translated = translate({"prompt": prompt}, Context(catalog, None, {"flow": ["flow_euler"]}), has_mask=True)
+    assert (translated.request.prompt, translated.request.prompt_syntax) == (prompt, "plain")
+    assert translated.notes.get("Prompt weights") == ("read as text" if noted else None)

@@ -38,7 +38,9 @@ VALUES = {
     "mask_feather": "2",
     "crop": "off",
     "crop_padding": "8",
+    "hires": "off",
     "cache_interval": "2",
+    "prompt_syntax": "a1111",
     "masked_content": "noise",
     "output_format": "webp",
     "output_quality": "80",
@@ -50,6 +52,7 @@ VALUES = {
     "mask_polygon": "[[1, 1], [9, 2], [5, 8]]",
     "output_color": "rgb",
     "metadata": "keep_gps",
+    "bit_depth": "8",
 }
 """A value of each text field that is allowed."""
 

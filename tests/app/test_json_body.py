@@ -45,7 +45,9 @@ VALUES: dict[str, Any] = {
     "mask_feather": 2,
     "crop": "off",
     "crop_padding": 8,
+    "hires": "off",
     "cache_interval": 2,
+    "prompt_syntax": "a1111",
     "masked_content": "noise",
     "output_format": "webp",
     "output_quality": 80,
@@ -57,6 +59,7 @@ VALUES: dict[str, Any] = {
     "mask_polygon": [[1, 1], [9, 2], [5, 8.5]],
     "output_color": "rgb",
     "metadata": "keep_gps",
+    "bit_depth": "8",
 }
 """A value of each field beside the pictures, of the type that JSON has for it."""
 

@@ -109,6 +109,7 @@ def test_a_photo_is_extended_and_stands_in_the_result_as_it_was(stack: Stack, tm
     [
         (["edit", "missing.png"], "missing.png is not a file."),
         (["edit", str(PHOTO), "--extend", "1,2"], "extend: Write it as left,top,right,bottom"),
+        (["edit", str(PHOTO), "-m", str(MASK), "--hires", "twice"], "hires: This field must be 'off' or 'tile'"),
         (["edit", str(PHOTO), "--aspect", "1:1", "-m", str(MASK)], "mask: task=extend repaints the new border"),
         (["edit", str(PHOTO), "--set", "x"], "--set x: write it as NAME=VALUE"),
         (["edit", str(PHOTO), "--box", "1,2"], "--box 1,2: write it as LEFT,TOP,RIGHT,BOTTOM"),

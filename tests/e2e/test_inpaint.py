@@ -78,19 +78,40 @@ def test_a_waiting_call_can_be_answered_with_the_image_itself(client: httpx.Clie
     assert told["timings"]["denoise"] > 0
 
 
-@pytest.mark.parametrize(("words", "cut"), [(70, False), (80, True)])
+@pytest.mark.parametrize(("words", "cut"), [(590, False), (610, True)])
 def test_a_prompt_beyond_what_the_text_encoder_reads_is_named_with_the_image(
     client: httpx.Client, words: int, cut: bool
 ) -> None:
-    response = submit(client, {"Accept": "image/png"}, prompt="red " * words, num_inference_steps=8, seed=1)
+    response = submit(client, {"Accept": "image/png"}, prompt="a " * words, num_inference_steps=8, seed=1)
     expected = ["prompt_cut"] if cut else []
     assert response.headers.get("Infill-Approximate", "").split() == expected
     assert client.get(response.headers["Location"]).json()["approximate"] == expected
     assert described(response.content)["approximate"] == expected
 
 
+def test_weights_act_where_the_syntax_asks_for_them_and_the_tokens_are_told(client: httpx.Client) -> None:
+    asked: dict[str, Any] = {"num_inference_steps": 1, "seed": 1, "guidance_scale": 3}
+    plain, weighted, none, long = (
+        submit(client, {"Prefer": "wait=60"}, **asked, **fields).json()
+        for fields in (
+            {"prompt": "red"},
+            {"prompt": "(red:1.9)", "prompt_syntax": "a1111"},
+            {"prompt": "(red:1)", "prompt_syntax": "a1111", "negative_prompt": ""},
+            {"prompt": "red " * 100},
+        )
+    )
+    images = [client.get(job["images"][0]["url"]) for job in (plain, weighted, none)]
+    assert plain["prompt_tokens"] == weighted["prompt_tokens"] == {"used": 1, "limit": 600, "cut": 0}
+    assert long["prompt_tokens"] == {"used": 100, "limit": 600, "cut": 0} and "prompt_cut" not in long["approximate"]
+    assert plain["negative_prompt_tokens"] == {"used": 0, "limit": 600, "cut": 0}
+    red, redder, same = (np.asarray(Image.open(io.BytesIO(image.content))) for image in images)
+    assert (red == same).all() and (red != redder).any()
+    refused = submit(client, prompt="(red:11)", prompt_syntax="a1111")
+    assert refused.status_code == 422 and refused.json()["detail"].startswith("prompt: 'red' has the weight 11")
+
+
 def test_the_logs_are_lines_of_json_without_a_word_of_a_prompt(client: httpx.Client, stack: Stack) -> None:
-    long = {"prompt": "crimson " * 80, "negative_prompt": "turquoise " * 80, "guidance_scale": 2}
+    long = {"prompt": "crimson " + "a " * 620, "negative_prompt": "turquoise " * 80, "guidance_scale": 2}
     job = submit(client, {"Prefer": "wait=60"}, num_inference_steps=1, **long).json()
     assert "prompt_cut" in job["approximate"]
     for process in (*stack.apis, *stack.workers):

@@ -11,7 +11,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.e2e.edits import Pixels
-from tests.e2e.stack import submit
+from tests.e2e.stack import MASK, submit
+from tests.factories import multipart
 
 FAST: dict[str, Any] = {"num_inference_steps": 1, "strength": 1, "seed": 1}
 SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp", "avif": "avif"}
@@ -55,3 +56,17 @@ def test_a_result_comes_in_the_format_that_was_asked_for(
             comment = opened.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
         assert json.loads(comment[8:])["seed"] == 1
     assert len(answer.content) < photo.size or output_format == "png"
+
+
+def test_a_photo_of_16_bits_comes_back_with_16(client: httpx.Client, photo: Pixels, hole: Pixels) -> None:
+    deep = photo.astype(np.uint16) * 256 + np.random.default_rng(0).integers(0, 256, photo.shape, np.uint16)
+    files = multipart(cv2.imencode(".png", deep[..., ::-1])[1].tobytes(), MASK.read_bytes())
+    fields = {name: str(value) for name, value in FAST.items()}
+    answer = client.post("/v1/inpaint", files=files, data=fields | {"bit_depth": "keep"}, headers={"Prefer": "wait=60"})
+    job = answer.json()
+    assert job["status"] == "succeeded" and job["picture"]["bits"] == job["picture"]["bit_depth"] == 16
+    assert job["mask"]["changed_outside_mask"] == 0 and "depth_reduced" not in job["approximate"]
+    result = cv2.imdecode(np.frombuffer(client.get(job["images"][0]["url"]).content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert result is not None and result.dtype == np.uint16
+    assert (result[..., ::-1][hole == 0] == deep[hole == 0]).all()
+    assert (result[..., ::-1][hole == 255] != deep[hole == 255]).any()

@@ -17,9 +17,11 @@ from jobs.previews import MAX_BYTES
 from jobs.queue import Idempotency, JobQueue
 from jobs.room import AROUND_BYTES, record_forgotten_ends, results_at_most
 from jobs.schema import OutputColor, OutputFormat
+from tests import png_files
 from tests.factories import encoded
 from tests.icc_profiles import grey_profile, rgb_profile
 from tests.jobs.submissions import MASK, PARAMETERS, queue_with
+from tests.png_files import png_of
 from worker.pixels.encoding import writer_of
 from worker.pixels.pictures import decode
 from worker.pixels.png import PngWriter
@@ -181,6 +183,23 @@ def test_the_bound_holds_for_pixels_that_cannot_be_compressed_and_is_not_far_abo
     assert 2 * (len(png) + SIGNATURE_BYTES) + MAX_BYTES <= bound
     if kind == "PNG" and (color == "auto" or mode.startswith("RGB")):
         assert bound < 2 * (1.1 * len(png) + SIGNATURE_BYTES) + 3 * 20_000
+
+
+@pytest.mark.parametrize("mode", NOISE)
+def test_the_bound_holds_for_16_bits_that_cannot_be_compressed_and_is_not_far_above(mode: str) -> None:
+    parameters = PARAMETERS.model_copy(update={"bit_depth": "keep"})
+    deep = RNG.integers(0, 65_536, NOISE[mode].shape, np.uint16)
+    height, width = deep.shape[:2]
+    kind = {"L": png_files.GREY, "LA": png_files.GREY_ALPHA, "RGB": png_files.RGB, "RGBA": png_files.RGB_ALPHA}[mode]
+    image = png_of(deep, 16, kind)
+    written = len(PngWriter(deep).finish({"infill": "x" * 4000}))
+    bound, bound_of_8 = (results_at_most(each, image, (width, height)) for each in (parameters, PARAMETERS))
+    assert written + MAX_BYTES <= bound
+    assert deep.nbytes / 2 <= bound - bound_of_8 <= 1.02 * deep.nbytes / 2
+    of_8_bits = encoded_noise(mode, "PNG")
+    assert results_at_most(parameters, of_8_bits, (width, height)) == results_at_most(
+        PARAMETERS, of_8_bits, (width, height)
+    )
 
 
 HARSH = {mode: np.where(noise < 128, np.uint8(0), np.uint8(255)) for mode, noise in NOISE.items()}

@@ -60,5 +60,5 @@ def repaint(
     """The report and the files of a job, with noise in place of what a network would paint."""
     task = task_of(ENTRY, JOB_ID, **fields)
     task.marks, task.sign = marks, sign
-    canvas = task.open({"image": photo, "mask": png(mask)})
+    (canvas,) = task.open({"image": photo, "mask": png(mask)})
     return task.close(noise((task.parameters.n, *canvas.image.shape))), task.images

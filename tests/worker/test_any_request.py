@@ -39,7 +39,7 @@ def requests(family: Family) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
             "model": st.just("tiny"),
-            "prompt": st.text(max_size=12),
+            "prompt": st.one_of(st.text(max_size=12), st.text("ab ,", min_size=30, max_size=60)),
             "negative_prompt": st.sampled_from(["", "blur"]),
             "seed": st.integers(0, 2**32 - 2),
             "n": st.integers(1, 2),

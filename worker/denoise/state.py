@@ -33,6 +33,7 @@ class BatchKey(NamedTuple):
     latent_shape: tuple[int, ...]
     dtype: torch.dtype
     guided: bool
+    text_tokens: int = 0  # that its rows attend to; 0 where rows of different lengths can be stacked
     adapters: AdapterSet = ()
     shallow: bool = False  # whether the next call takes the deep features of an earlier one
 

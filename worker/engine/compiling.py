@@ -23,7 +23,7 @@ from worker.denoise.device import is_out_of_memory, raise_if_lost, release_cache
 from worker.denoise.state import DenoiseState
 from worker.engine.profile import any_state, flat, run_pass_s
 from worker.families.base import Family
-from worker.families.compiled_calls import grid_of
+from worker.families.compiled_calls import grid_of, shapes_of
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("worker.engine.compiling")
@@ -86,8 +86,7 @@ class Compiler:
         """Double the rows of a call until two doublings bring no gain, or the device has no room."""
         family.compiled.forward = self._compiled(family.forward)
         for state in _states(family, entry):
-            if family.closed(state.text) is None:
-                raise ValueError("the shortest prompts are too long for compiled calls")
+            family.compiled.conditioning = shapes_of(family.closed(state.text))
             began, pass_s = time.perf_counter(), dict[int, float]()
             compiled = family.compiled.rows[grid_of(state.latents)] = []
             while (rows := 2 ** len(pass_s)) <= self.max_rows and not (pass_s and flat(pass_s)):

@@ -147,7 +147,7 @@ class Session:
         if not (self.waiting or task is self.loads_next or task.model in self.engine.models):
             self.loads_next = self.loads_next or task  # loaded in the next turn, after it has been published
             return False
-        ahead = self.waiting.ahead if self.waiting else frozenset(self.opening)
+        ahead = self.waiting.ahead if self.waiting else frozenset([*self.opening, *self.running])
         in_use = {other.model for other in (*self.running, *ahead.intersection(self.opening))}
         began = time.perf_counter()
         try:
@@ -168,10 +168,10 @@ class Session:
             return
         try:
             self.engine.ahead.finish()  # the job waits for its mates' pass; its own phases begin now
-            canvas, model = opened.result(), self.engine.models[task.model]
+            canvases, model = opened.result(), self.engine.models[task.model]
             adapters = self.engine.adapters.choose(task.parameters.loras)
             self.engine.set_adapters(model, adapters)
-            self.engine.join(task.prepare(canvas, model, adapters))
+            self.engine.join(task.prepare(canvases, model, adapters))
             self.running.append(task)
             self.throughput.prepared_or_finished(task)
         except Exception as error:
@@ -201,7 +201,11 @@ class Session:
             pixels = task.finish()
             self.throughput.prepared_or_finished(task)
             self.throughput.finished(task)
-            self.closing[task] = self.codec.submit(task.close, pixels)
+            if task.has_more:
+                task.leave_pass()
+                self.opening[task] = self.codec.submit(task.go_on, pixels)
+            else:
+                self.closing[task] = self.codec.submit(task.close, pixels)
         except Exception as error:
             stepping = [other for other in self.running if not other.stepped_out]
             if self._waits_for_room(task, error, stepping):

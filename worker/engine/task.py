@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from jobs import mask_values
+from jobs import mask_values, passes
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
 from jobs.outputs import MEDIA_TYPES
-from jobs.regions import SURROUNDINGS_PX, plan_region
+from jobs.regions import Region
 from jobs.schema import (
     Approximation,
     ImageInfo,
@@ -24,6 +24,7 @@ from jobs.schema import (
     JobReport,
     MaskReport,
     PictureReport,
+    PromptTokens,
     RegionReport,
     Timings,
 )
@@ -38,6 +39,9 @@ from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
 from worker.pixels.extension import extended
+from worker.pixels.masks import Values
+from worker.pixels.painting import Painting
+from worker.pixels.passes import planned, tile_canvases
 from worker.pixels.signing import Sign, Statement, signed
 
 Done = TypeVar("Done")
@@ -55,61 +59,76 @@ class Task:
     sign: Sign | None = None
     deadline_s: float = math.inf  # of its own time
     published: tuple[int, bool, bool] = (0, False, False)  # what ``Reporter.publish`` last published
-    area_px: int = 0  # of the canvas; 0 until it has been opened
+    passes: Sequence[Region] = ()  # in order, the first one and its tiles; known once it has been opened
+    begun: int = 0  # which of them it is at
+    steps_before: int = 0  # steps of the passes before
     states: list[DenoiseState] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
+    painting: Painting | None = None  # of a job of several passes, once the first one has been decoded
+    tokens: dict[str, PromptTokens] = field(default_factory=dict)  # of each prompt, by its name in the report
     previews: Previews = field(default_factory=Previews)
     outcome: JobReport | Exception | None = None
 
     # ---- codec threads
 
-    def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> Canvas:
-        """Decode the upload, compute the effective mask, cut out the region."""
+    def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> list[Canvas]:
+        """Decode the upload, compute the effective mask, plan the passes; the first one's canvas."""
         self.stopwatch.enter("decode")
+        asked = self.parameters
         present = {name: data for name, data in inputs.items() if data is not None}
         if present.keys() != inputs.keys():
             raise Undecodable("The job's uploads have expired.")
-        decoded, uploaded = decode(present, self.parameters.output_color, self.parameters.metadata)
+        decoded, uploaded = decode(present, asked.output_color, asked.metadata, asked.bit_depth)
         self.picture = extended(decoded, self.parameters.extend, uploaded)
         self.upload = present["image"] if self.sign else b""
         self.found += self.picture.approximate
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
-        canvas = self._cut()
-        self.stopwatch.enter("wait")
-        return canvas
-
-    def _cut(self) -> Canvas:
-        """The region, widened until it holds something that is known, and its canvas."""
-        parameters, entry = self.parameters, self.entry
         box = masks.bounding_box(self.mask)
         if box is None:
             raise Undecodable("The mask is empty.")
-        sides = (entry.size_px, entry.max_size_px)
-        self.bbox, padding_px, crop = box, parameters.crop_padding, parameters.crop == "auto"
-        self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
-        known = regions.known(self.mask, self.picture.alpha)
-        while not regions.holds(known, self.region.box) and self.region.size != self.picture.size:
-            padding_px = 2 * padding_px + SURROUNDINGS_PX
-            self.region = plan_region(self.picture.size, box, padding_px, crop, sides)
-        self.area_px = self.region.canvas[0] * self.region.canvas[1]
-        image, hidden = shown(self.picture, self.mask, self.region)
-        canvas = Canvas(image, hidden, parameters.masked_content == "fill", continued=parameters.extend is not None)
+        self.bbox = box
+        self.passes = planned(self.picture, self.mask, box, uploaded, asked, self.entry)
+        image, hidden = shown(self.picture, self.mask, self.passes[0])
+        fill, extends = self.parameters.masked_content == "fill", self.parameters.extend is not None
+        canvas = Canvas(image, hidden, fill, continued=extends)
         _ = canvas.start, canvas.digests  # made here, on a codec thread
-        return canvas
+        self.stopwatch.enter("wait")
+        return [canvas]
+
+    def go_on(self, canvases: Pixels) -> list[Canvas]:
+        """Keep what a pass has painted, (n, h, w, 3); the next one's canvases, one for each image."""
+        self.stopwatch.enter("paste")
+        painting = self._keep(canvases)
+        self.stopwatch.enter("crop")
+        made = tile_canvases(self.picture, self.mask, painting, self.region, self.parameters.n)
+        self.stopwatch.enter("wait")
+        return made
+
+    def _keep(self, canvases: Pixels) -> Painting:
+        """Add what the last pass has painted to what there is."""
+        if self.painting is None:
+            self.painting = Painting(self.passes[0], canvases)
+        else:
+            self.painting.add(self.passes[len(self.painting.tiles) + 1], canvases)
+        return self.painting
 
     def close(self, canvases: Pixels) -> JobReport:
         """Paste every canvas over the untouched original and write the files."""
-        self.stopwatch.enter("paste")
-        original = self.picture.pixels
-        painted = [self.picture.in_its_mode(canvas) for canvas in canvases]
-        results = [regions.paste(original, canvas, self.region, self.mask) for canvas in painted]
-        report = self._mask_report(original, results)
-        self.stopwatch.enter("png")
-        writers = [
-            writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks) for result in results
-        ]
+        writers, changed = [], 0
+        if self.tiles:
+            self._keep(canvases)
+        for index, canvas in enumerate(
+            canvases
+        ):  # one result at a time, so that no more than one lies there beside its file
+            self.stopwatch.enter("paste")
+            original = self.picture.pixels
+            result = self._pasted(original, index, canvas)
+            changed += regions.changed_outside(original, result, self.mask)
+            self.stopwatch.enter("png")
+            writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
+        report = self._mask_report(changed)
         timings = self.stopwatch.timings(self.steps)
         self.images = [
             writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
@@ -126,7 +145,19 @@ class Task:
             approximate=self.given_up,
             region=self._region_report,
             picture=picture,
+            **self.tokens,
         )
+
+    def _pasted(self, original: Values, index: int, canvas: Pixels) -> Values:
+        """A result. Where there are tiles, each pixel of the hole lies in one of them."""
+        in_its_mode, painting = self.picture.in_its_mode, self.painting
+        if painting is None:
+            return regions.paste(original, in_its_mode(canvas), self.region, self.mask)
+        result = original.copy()
+        for tile in self.tiles:
+            painted = in_its_mode(painting.layer(index, tile.box))
+            regions.paste_onto(result, original, painted, tile.box, self.mask)
+        return result
 
     def _signed(self, picture: PictureReport) -> PictureReport:
         """The report, with what became of the upload's manifest once the images are signed. Raises SigningFailed."""
@@ -136,23 +167,24 @@ class Task:
         self.images, action = signed(self.sign, self.images, self.upload, statement)
         return picture.with_manifest(action)
 
-    def _mask_report(self, original: Pixels, results: Sequence[Pixels]) -> MaskReport:
+    def _mask_report(self, changed_outside: int) -> MaskReport:
         return MaskReport(
             mode=self.parameters.mask_mode,
             coverage=mask_values.coverage(self.mask),
             bbox=self.bbox,
             soft=masks.is_soft(self.mask),
-            changed_outside_mask=sum(regions.changed_outside(original, result, self.mask) for result in results),
+            changed_outside_mask=changed_outside,
         )
 
     @property
     def _region_report(self) -> RegionReport:
-        return RegionReport(box=self.region.box, run_px=self.region.run_px, scale=round(self.region.scale, 6))
+        first = self.passes[0]
+        return RegionReport(box=first.box, run_px=first.run_px, scale=round(first.scale, 6), tiles=len(self.tiles))
 
     @property
     def given_up(self) -> list[Approximation]:
         """All that the result lacks of the model's best."""
-        asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.region)
+        asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.passes[0], len(self.tiles))
         return list(dict.fromkeys([*asked, *self.found]))
 
     @property
@@ -168,19 +200,36 @@ class Task:
         described = {"model": self.parameters.model, "seed": seed, "mask": effective}
         described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
         given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
+        given_up |= {name: tokens.model_dump() for name, tokens in self.tokens.items()}
         return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
 
-    def prepare(self, canvas: Canvas, family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+    def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+        """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
         self.family = family
-        parts = canvas, self.parameters, self.stopwatch.enter, adapters
-        self.states = self._tiled_at_need(partial(family.prepare, *parts))
+        asked = passes.asked_of(self.parameters, self.begun)
+        self.states = [
+            state
+            for canvas, parameters in zip(canvases, asked, strict=True)
+            for state in self._tiled_at_need(
+                partial(family.prepare, canvas, parameters, self.stopwatch.enter, adapters)
+            )
+        ]
         self.stopwatch.enter("text_encode")
-        if family.prompts_cut(self.parameters, guided=self.states[0].negative_text is not None):
-            self.found.append("prompt_cut")
+        self._count_tokens(guided=self.states[0].negative_text is not None)
         self.stopwatch.enter("denoise")
         return self.states
+
+    def _count_tokens(self, guided: bool) -> None:
+        """What the text encoders read of the prompt, and of the negative prompt where guidance is computed from it."""
+        asked = self.parameters
+        prompts = {"prompt_tokens": asked.prompt}
+        prompts |= {"negative_prompt_tokens": asked.negative_prompt} if guided else {}
+        for name, prompt in prompts.items():
+            if counted := self.family.prompt_tokens(prompt, asked.prompt_syntax):
+                self.tokens[name] = max(counted, key=lambda tokens: (tokens.cut, -tokens.limit))
+                self.found += ["prompt_cut"] if all(tokens.cut for tokens in counted) else []
 
     def finish(self) -> Pixels:
         self.stopwatch.enter("vae_decode")
@@ -198,6 +247,30 @@ class Task:
         return done
 
     # ---- at the boundaries
+
+    @property
+    def region(self) -> Region:
+        """Of the pass that it is at."""
+        return self.passes[self.begun]
+
+    @property
+    def tiles(self) -> Sequence[Region]:
+        return self.passes[1:]
+
+    @property
+    def area_px(self) -> int:
+        """Of the pass's canvas; 0 until it has been opened."""
+        return self.region.canvas[0] * self.region.canvas[1] if self.passes else 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another pass comes after this one."""
+        return self.begun + 1 < len(self.passes)
+
+    def leave_pass(self) -> None:
+        """It is at the next pass, whose canvases ``go_on`` makes."""
+        self.steps_before, self.states = self.step, []
+        self.begun += 1
 
     def enter(self, phase: str) -> None:
         """From now on the job's time counts for ``phase``."""
@@ -222,12 +295,14 @@ class Task:
 
     @property
     def steps(self) -> int:
+        if self.tiles or (self.parameters.tiles and not self.passes):
+            return passes.steps_of(self.parameters, len(self.tiles))
         return self.states[0].steps if self.states else self.parameters.num_inference_steps
 
     @property
     def step(self) -> int:
-        """Steps done by the image that has done the fewest."""
-        return min((state.steps_done for state in self.states), default=0)
+        """Steps done by the image that has done the fewest, over all passes."""
+        return self.steps_before + min((state.steps_done for state in self.states), default=0)
 
     @property
     def eta_ms(self) -> float:

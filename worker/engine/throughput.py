@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from jobs.approximations import SHALLOW_SHARE
-from jobs.eta import cost_of, workload_on
+from jobs.eta import cost_of, tiles_workload, workload_on
 from jobs.speed import Cost, Speed, WorkerSpeed, speed_at
 from worker.denoise.state import DenoiseState
 from worker.engine.engine import Engine
@@ -56,11 +56,11 @@ class Throughput:
         self._taken_s = self._taken_s * fade + time.perf_counter() - self._began
 
     def finished(self, task: Task) -> None:
-        """Derive its model's speed from a decoded job, where that was not measured.
+        """Derive its model's speed from a job whose first pass was decoded, where that was not measured.
 
         For a model that is too slow to be measured, more rows are assumed to bring no gain.
         """
-        if self.engine.speeds.get(task.model):
+        if task.begun or self.engine.speeds.get(task.model):
             return
         work, spent = workload_on(task.parameters, task.entry, task.area_px), task.stopwatch.spent
         rows = task.stopwatch.images_stepped * work.rows / work.images * work.calls / task.states[0].calls
@@ -89,7 +89,10 @@ class Throughput:
         return WorkerSpeed(seats=seats, slowdown=self.slowdown, models=models, left=left, loading=list(loading))
 
     def _left(self, task: Task) -> Cost:
-        work = workload_on(task.parameters, task.entry, task.area_px or task.entry.size_px**2)
+        asked = task.parameters, task.entry
+        work = tiles_workload(*asked, [task.region]) if task.begun else None
+        work = work or workload_on(*asked, task.area_px or task.entry.size_px**2)
+        work = work.model_copy(update={"tiles": tiles_workload(*asked, task.passes[task.begun + 1 :])})
         states = list(task.states)
         done = sum(state.index for state in states) / max(1, sum(state.calls for state in states))
         around = 1.0 if not states else 0.5 if done < 1 else 0.0

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens
 from worker.denoise.state import AdapterSet, Conditioning, DenoiseState
 from worker.families.compiled_calls import CompiledCalls
 from worker.pixels.canvas import Canvas, Pixels
@@ -33,8 +33,8 @@ class Family(Protocol):
         """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
         ...
 
-    def closed(self, row: Conditioning) -> Conditioning | None:
-        """An image's conditioning in the shapes that compiled calls take; None where it does not fit into them."""
+    def closed(self, row: Conditioning) -> Conditioning:
+        """An image's conditioning as compiled calls take it; of other shapes where it does not fit into them."""
         ...
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -64,8 +64,8 @@ class Family(Protocol):
         """
         ...
 
-    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
-        """Whether a part of the prompt, or where guidance is computed of the negative prompt, reaches no encoder."""
+    def prompt_tokens(self, prompt: str, syntax: PromptSyntax) -> list[PromptTokens]:
+        """How much of a prompt is read by each text encoder whose reading has a limit."""
         ...
 
     def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:

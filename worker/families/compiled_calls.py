@@ -23,6 +23,10 @@ def grid_of(latents: torch.Tensor) -> Grid:
     return latents.shape[2], latents.shape[3]
 
 
+def shapes_of(row: Conditioning) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in row.items()}
+
+
 @dataclass
 class CompiledCalls:
     """Of one model. Without ``rows`` and ``decoded`` all of its calls run eagerly."""
@@ -30,6 +34,8 @@ class CompiledCalls:
     forward: Forward | None = None
     rows: dict[Grid, list[int]] = field(default_factory=dict)
     """Rows of the calls for which ``forward`` is compiled, ascending."""
+    conditioning: dict[str, torch.Size] = field(default_factory=dict)
+    """Of one row of those calls."""
     decode: Decode | None = None
     decoded: set[Grid] = field(default_factory=set)
     """Where ``decode`` is compiled, for one image."""
@@ -39,6 +45,10 @@ class CompiledCalls:
         known = self.rows.get(grid, [])
         place = bisect_left(known, rows)
         return known[place] if place < len(known) else None
+
+    def takes(self, row: Conditioning) -> bool:
+        """Whether a row's conditioning has the shapes that are compiled."""
+        return shapes_of(row) == self.conditioning
 
     def forget_network(self) -> None:
         self.forward = None

@@ -55,8 +55,8 @@ class DenoisingNetwork(ABC):
         """The conditioning of several images as one batch."""
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
-    def closed(self, row: Conditioning) -> Conditioning | None:
-        """An image's conditioning in the shapes that compiled calls take; None where it does not fit into them."""
+    def closed(self, row: Conditioning) -> Conditioning:
+        """An image's conditioning as compiled calls take it; of other shapes where it does not fit into them."""
         return row
 
     def guide(self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -120,8 +120,10 @@ class DenoisingNetwork(ABC):
         wanted = self.compiled.padded(grid_of(rows[0][0]), len(rows))
         if wanted is None:
             return None
-        closed = [(shown, at, fit) for shown, at, cond in rows if (fit := self.closed(cond)) is not None]
-        return closed + closed[:1] * (wanted - len(rows)) if len(closed) == len(rows) else None
+        closed = [(shown, at, self.closed(cond)) for shown, at, cond in rows]
+        if not all(self.compiled.takes(cond) for _, _, cond in closed):
+            return None
+        return closed + closed[:1] * (wanted - len(rows))
 
     def _forward_compiled(
         self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning

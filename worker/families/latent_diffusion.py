@@ -5,7 +5,7 @@ inpaint pipelines, which is also the order in which they draw random numbers.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 from jobs.errors import BadModel, NoSurroundings, UnfitScheduler
 from jobs.families import FAMILIES, Family
 from jobs.schedulers import skipped_steps
-from jobs.schema import InpaintParameters, TextRequest
+from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens, TextRequest
 from worker.denoise import sampling
 from worker.denoise.modes import mode_for
 from worker.denoise.noise_laws import fitting
@@ -55,6 +55,10 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
     """Arguments of ``pipeline_class.from_pretrained`` beside the folder."""
     network_part: ClassVar[str]
     """The denoising network's name in the pipeline."""
+    stacks_any_lengths: ClassVar[bool] = False
+    """Whether ``stack`` takes texts of different lengths."""
+    prompt_chunks: int = 1
+    """How often as many tokens as a text encoder reads at once are read of a prompt."""
     encodes_image_at_full_strength: ClassVar[bool] = False
     """Whether diffusers' pipeline draws for the image latents of a concat network even where it starts from noise."""
 
@@ -97,9 +101,8 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
         found = (getattr(self.pipeline, name, None) for name in ("tokenizer", "tokenizer_2"))
         return [(tokenizer, tokenizer.model_max_length) for tokenizer in found if tokenizer]
 
-    def cuts(self, text: str) -> bool:
-        """Whether a prompt has more tokens than any of the text encoders reads."""
-        return all(len(tokenizer(text).input_ids) > limit for tokenizer, limit in self.text_readers())
+    def prompt_tokens(self, prompt: str, syntax: PromptSyntax) -> list[PromptTokens]:
+        return [tokens_read(tokenizer, prompt, limit) for tokenizer, limit in self.text_readers()]
 
     def schedule(self, steps: int, grid: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the noise scheduler's ``set_timesteps``; ``grid`` is the latents' (h, w)."""
@@ -141,16 +144,13 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
     def _check_surroundings(self, canvas: Canvas, parameters: InpaintParameters) -> None:
         """Raise NoSurroundings where nothing of the picture is known and something is to be filled from it."""
         filled = self.mode.fills_holes or (canvas.start_filled and parameters.strength < 1)
-        if filled and canvas.mask.min() == 255:
+        if filled and not canvas.painted and canvas.mask.min() == 255:
             raise NoSurroundings(
                 "mask: grown and feathered as asked, it leaves nothing of the picture known that is not transparent, "
                 "and the hole is to be filled from its surroundings. Leave an opaque part of the picture out of the "
                 "mask, send a smaller mask_grow or mask_feather, or ask for a model that paints from the prompt alone "
                 "(needs_surroundings is false in /v1/models) without masked_content=fill."
             )
-
-    def prompts_cut(self, parameters: InpaintParameters, guided: bool) -> bool:
-        return self.cuts(parameters.prompt) or (guided and self.cuts(parameters.negative_prompt))
 
     def _state(
         self, canvas: Canvas, parameters: InpaintParameters, seed: int, prompts: Prompts, adapters: AdapterSet
@@ -174,7 +174,14 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
             latents = repaint * pure + (1 - repaint) * latents
         text, negative_text = prompts
         return DenoiseState(
-            key=BatchKey(self.name, tuple(noise.shape), self.dtype, negative_text is not None, adapters),
+            key=BatchKey(
+                self.name,
+                tuple(noise.shape),
+                self.dtype,
+                negative_text is not None,
+                0 if self.stacks_any_lengths else text["encoder_hidden_states"].shape[1],
+                adapters,
+            ),
             latents=latents,
             noise=noise,
             mask=repaint,
@@ -253,3 +260,10 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
         image = torch.stack([self.mode.finished(*row) for row in zip(states, decoded, strict=True)])  # (rows, 3, H, W)
         pixels = (image * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.asarray(pixels.permute(0, 2, 3, 1).contiguous().cpu())
+
+
+def tokens_read(tokenizer: Any, prompt: str, limit: int, around: Callable[[str], str] = str) -> PromptTokens:
+    """How much is read of a prompt whose text, with what ``around`` adds to it, is cut at ``limit`` tokens."""
+    added = len(tokenizer(around("")).input_ids)
+    used = len(tokenizer(around(prompt)).input_ids) - added
+    return PromptTokens(used=used, limit=limit - added, cut=max(0, used - (limit - added)))

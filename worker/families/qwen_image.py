@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from diffusers import QwenImageInpaintPipeline
 from torch.nn.utils.rnn import pad_sequence
 
-from jobs.schema import TextRequest
+from jobs.schema import PromptSyntax, PromptTokens, TextRequest
 from worker.denoise.state import Conditioning
 from worker.denoise.transfer import to_device
 from worker.families.flow import PATCH, linear_sigmas, pack, resolution_shift, unpack
-from worker.families.latent_diffusion import LatentDiffusion, Prompts
+from worker.families.latent_diffusion import LatentDiffusion, Prompts, tokens_read
 
 TEXT_TOKENS = 512
 """Tokens of a prompt that are read, those of the template behind it included."""
@@ -34,6 +34,7 @@ class QwenImage(LatentDiffusion):
     family = "qwen-image"
     pipeline_class = QwenImageInpaintPipeline
     network_part = "transformer"
+    stacks_any_lengths = True
 
     @property
     def latent_channels(self) -> int:
@@ -50,9 +51,10 @@ class QwenImage(LatentDiffusion):
         text, _ = self.pipeline.encode_prompt(prompt, device=self.device, max_sequence_length=TEXT_TOKENS)
         return {"encoder_hidden_states": text}
 
-    def cuts(self, text: str) -> bool:
-        tokens = self.pipeline.tokenizer(self.pipeline.prompt_template_encode.format(text)).input_ids
-        return bool(len(tokens) - self.pipeline.prompt_template_encode_start_idx > TEXT_TOKENS)
+    def prompt_tokens(self, prompt: str, syntax: PromptSyntax) -> list[PromptTokens]:
+        limit = TEXT_TOKENS + self.pipeline.prompt_template_encode_start_idx
+        template = self.pipeline.prompt_template_encode
+        return [tokens_read(self.pipeline.tokenizer, prompt, limit, template.format)]
 
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
         """Prompts of different lengths are padded at their ends, and the padding masked: mates change nothing."""
@@ -65,12 +67,12 @@ class QwenImage(LatentDiffusion):
             stacked["encoder_hidden_states_mask"] = pad_sequence(known, batch_first=True)  # (rows, tokens)
         return stacked
 
-    def closed(self, row: Conditioning) -> Conditioning | None:
+    def closed(self, row: Conditioning) -> Conditioning:
         """Padded to ``COMPILED_TOKENS``, and the padding masked."""
         text = row["encoder_hidden_states"]
         missing = COMPILED_TOKENS - text.shape[1]
         if missing < 0:
-            return None
+            return row
         known = torch.arange(COMPILED_TOKENS, device=self.device) < text.shape[1]
         return {"encoder_hidden_states": F.pad(text, (0, 0, 0, missing)), "encoder_hidden_states_mask": known[None]}
 

@@ -5,11 +5,13 @@ The oracle is ``StableDiffusionInpaintPipeline`` of diffusers.
 
 from typing import Any, ClassVar
 
+import torch
 from diffusers import StableDiffusionInpaintPipeline
 
 from jobs.schema import TextRequest
 from worker.denoise.state import Conditioning
 from worker.families.latent_diffusion import Prompts
+from worker.families.prompt_chunks import ClipReader, Encoded
 from worker.families.unet import UNetDiffusion, embedded_guidance
 
 
@@ -30,9 +32,18 @@ class StableDiffusion(UNetDiffusion):
         # u + scale * (c - u) is u where both prompts are the same: half the work for the same image
         distilled = embedded_guidance(self.pipeline, asked.guidance_scale)
         guided = asked.guides and not distilled
-        text, negative_text = self.pipeline.encode_prompt(asked.prompt, self.device, 1, guided, asked.negative_prompt)
-        negative = {"encoder_hidden_states": negative_text} if guided else None
-        return {"encoder_hidden_states": text, **distilled}, negative
+        prompts = [asked.prompt, asked.negative_prompt] if guided else [asked.prompt]
+        (text, _), *negative = self.encoded_texts(prompts, asked.prompt_syntax)
+        negative_text = {"encoder_hidden_states": negative[0][0]} if guided else None
+        return {"encoder_hidden_states": text, **distilled}, negative_text
+
+    def clip_readers(self) -> list[ClipReader]:
+        return [ClipReader(self.pipeline.tokenizer, self._encoded_chunk, self.device)]
+
+    def _encoded_chunk(self, ids: torch.Tensor, mask: torch.Tensor) -> Encoded:
+        encoder = self.pipeline.text_encoder
+        masked = getattr(encoder.config, "use_attention_mask", False)
+        return encoder(ids, attention_mask=mask if masked else None)[0], None
 
     def arguments(self, conditioning: Conditioning) -> dict[str, Any]:
         return dict(conditioning)

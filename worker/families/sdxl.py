@@ -5,6 +5,7 @@ less than 1, but from the image under almost full noise instead of from noise al
 network paints less sharply, as its model card says. Both mean here what they mean there.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from jobs.schema import TextRequest
 from worker.denoise.state import Conditioning
 from worker.denoise.transfer import to_device
 from worker.families.latent_diffusion import Prompts
+from worker.families.prompt_chunks import ClipReader, Encoded
 from worker.families.unet import UNetDiffusion, embedded_guidance
 
 AESTHETIC_SCORES = (6.0, 2.5)
@@ -40,25 +42,28 @@ class StableDiffusionXL(UNetDiffusion):
         return None if takes_sizes else 'the U-Net takes no sizes, so it is no SDXL one; try family = "sd"'
 
     def encode_prompts(self, asked: TextRequest, size: tuple[int, int]) -> Prompts:
-        negative_prompt = asked.negative_prompt or None  # none at all is zeros, not the encoding of ""
-        zeros = negative_prompt is None and self.pipeline.config.force_zeros_for_empty_prompt
+        zeros = not asked.negative_prompt and self.pipeline.config.force_zeros_for_empty_prompt
         distilled = embedded_guidance(self.pipeline, asked.guidance_scale)
         guided = not distilled and (asked.guides or (zeros and asked.guidance_scale > 1))
-        text, negative_text, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt=asked.prompt,
-            device=self.device,
-            do_classifier_free_guidance=guided,
-            negative_prompt=negative_prompt,
-        )
+        prompts = [asked.prompt, asked.negative_prompt] if guided and not zeros else [asked.prompt]
+        (text, pooled), *negative = self.encoded_texts(prompts, asked.prompt_syntax)
+        assert pooled is not None
         ids, negative_ids = self._size_ids(size, pooled)
         conditioning = {"encoder_hidden_states": text, "text_embeds": pooled, "time_ids": ids, **distilled}
         if not guided:
             return conditioning, None
+        negative_text, negative_pooled = negative[0] if negative else (torch.zeros_like(text), torch.zeros_like(pooled))
+        assert negative_pooled is not None
         return conditioning, {
             "encoder_hidden_states": negative_text,
             "text_embeds": negative_pooled,
             "time_ids": negative_ids,
         }
+
+    def clip_readers(self) -> list[ClipReader]:
+        parts = [(self.pipeline.tokenizer, self.pipeline.text_encoder)] if self.pipeline.text_encoder else []
+        parts.append((self.pipeline.tokenizer_2, self.pipeline.text_encoder_2))
+        return [ClipReader(tokenizer, partial(_encoded_chunk, encoder), self.device) for tokenizer, encoder in parts]
 
     def _size_ids(self, size: tuple[int, int], pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The canvas is the whole picture to the network: original and target size alike, nothing cut off."""
@@ -72,3 +77,9 @@ class StableDiffusionXL(UNetDiffusion):
         distilled = conditioning.get("timestep_cond")
         text = conditioning["encoder_hidden_states"]
         return {"encoder_hidden_states": text, "timestep_cond": distilled, "added_cond_kwargs": added}
+
+
+def _encoded_chunk(encoder: Any, ids: torch.Tensor, _mask: torch.Tensor) -> Encoded:
+    """The last layer's input, and what comes first of an encoder with a projection: the pooled text."""
+    output = encoder(ids, output_hidden_states=True)
+    return output.hidden_states[-2], output[0]

@@ -1,5 +1,6 @@
 """The pixels a job is run on."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -29,24 +30,27 @@ class Canvas:
     ``mask`` is how far a pixel is hidden from the network and free to be repainted (``jobs.mask_values.hidden``): 0 is
     known, 255 unknown. ``start_filled``: whether denoising at a strength below 1 begins from the filled image instead
     of the image. ``continued``: whether the image's unknown part holds a smooth continuation of the known one already.
+    ``painted``: whether an earlier pass has painted it, so that nothing has to be known.
     """
 
     image: Pixels
     mask: Pixels
     start_filled: bool = False
     continued: bool = False
+    painted: bool = False
 
     @cached_property
     def filled(self) -> Pixels:
         """The image with its hole filled from its surroundings; in part where the mask is soft."""
-        if self.continued:
-            return textured(self.image.copy(), self.image, self.mask > 0, CONTINUED_PX)
+        if self.continued or self.painted:
+            reach_px = CONTINUED_PX if self.continued else math.inf  # a painting has what goes on of things already
+            return textured(self.image.copy(), self.image, self.mask > 0, reach_px)
         return blended(self.image, soft_fill(self.image, self.mask), self.mask)
 
     @cached_property
     def digests(self) -> tuple[bytes, bytes]:
         """Cache keys: hashes of the image and of the hole."""
-        return digest(self.image), digest(self.mask) + bytes([self.continued])
+        return digest(self.image), digest(self.mask) + bytes([self.continued, self.painted])
 
     @property
     def start(self) -> Pixels:
@@ -77,6 +81,22 @@ def shown(picture: Picture, mask: Pixels, region: Region) -> tuple[Pixels, Pixel
     if missing.min() == 255:
         return image, missing
     return blended(image, soft_fill(image, missing), unknown), hidden
+
+
+def shown_tile(picture: Picture, mask: Pixels, share: Pixels, layer: Pixels, tile: Region) -> tuple[Pixels, Pixels]:
+    """A tile's image and mask: what has been painted so far lies in the hole, and where the picture is transparent.
+
+    Args:
+        mask: the effective one, (H, W).
+        share: how far the tile decides, (h, w) of its box, as a mask's values.
+        layer: what has been painted there, (h, w, 3).
+    """
+    left, top, right, bottom = tile.box
+    here = slice(top, bottom), slice(left, right)
+    hidden = mask_values.hidden(mask[here])
+    unknown = hidden if picture.alpha is None else np.maximum(hidden, mask_values.hidden(255 - picture.alpha[here]))
+    image = blended(picture.rgb[here], layer, unknown)
+    return regions.padded(image, tile), regions.padded(np.minimum(hidden, mask_values.hidden(share)), tile)
 
 
 def digest(pixels: NDArray[Any]) -> bytes:

@@ -98,7 +98,7 @@ class PillowWriter:
         return file.getvalue()
 
 
-def writer_of(parameters: InpaintParameters, pixels: NDArray[np.uint8], chunks: Chunks) -> Writer:
+def writer_of(parameters: InpaintParameters, pixels: NDArray[Any], chunks: Chunks) -> Writer:
     """For a result as a PNG has it, in the format that was asked for."""
     if parameters.output_format == "png":
         return PngWriter(pixels, chunks)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jobs.errors import Undecodable
 from jobs.extend_fields import Borders
 from jobs.schema import Extension
+from worker.pixels.masks import Values
 from worker.pixels.pictures import Picture, Pixels
 
 Floats = NDArray[np.float32]
@@ -47,7 +48,16 @@ def extended(picture: Picture, extension: Extension | None, mask: Pixels) -> Pic
     rgb = _taller(across, alpha, top, bottom)
     if alpha is not None:
         alpha = np.asarray(cv2.copyMakeBorder(alpha, top, bottom, 0, 0, cv2.BORDER_REPLICATE), np.uint8)
-    return replace(picture, rgb=np.ascontiguousarray(rgb), alpha=alpha)
+    larger = replace(picture, rgb=np.ascontiguousarray(rgb), alpha=alpha, wide=None)
+    return larger if picture.wide is None else replace(larger, wide=_framed(picture.wide, larger.pixels, extension))
+
+
+def _framed(photo: Values, larger: Values, extension: Extension) -> NDArray[np.uint16]:
+    """The ``larger`` picture, of 8 bits, with the values of the photo itself, of 16, at its place."""
+    framed = larger * np.uint16(257)
+    left, top, right, bottom = extension.photo
+    framed[top:bottom, left:right] = photo
+    return framed
 
 
 def _borders(extension: Extension | None) -> Borders:

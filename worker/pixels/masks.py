@@ -4,6 +4,8 @@ White / 1 means repaint. What grey values mean is in ``jobs/mask_values.py``.
 Pixel masks are uint8, (H, W), 0 to 255; latent masks are float, (1, 1, h, w), 0 to 1.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
+Values = np.ndarray[Any, Any]
+"""uint8 or uint16."""
 
 DISC_PX = 12
 """Radius of the discs that a large dilation is made of; a chain of small ones is far cheaper than one large one."""
@@ -50,10 +54,13 @@ def _dilated(mask: Mask, radius_px: int) -> Mask:
     return mask
 
 
-def blended(known: Mask, painted: Mask, weight: Mask) -> Mask:
-    """``round((weight * painted + (255 - weight) * known) / 255)``, (h, w, C); ``weight`` is (h, w). All uint8."""
-    wide = weight[..., None].astype(np.uint16)
-    return np.asarray((wide * painted + (255 - wide) * known + 127) // 255, np.uint8)
+def blended(known: Values, painted: Values, weight: Mask) -> Values:
+    """``round((weight * painted + (255 - weight) * known) / 255)``, (h, w, C); ``weight`` is (h, w), uint8.
+
+    Both are uint8 or both uint16, and so is what is returned.
+    """
+    wide: Values = weight[..., None].astype(np.uint16 if known.dtype == np.uint8 else np.uint32)
+    return np.asarray((wide * painted + (255 - wide) * known + 127) // 255, known.dtype)
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int] | None:

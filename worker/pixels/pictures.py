@@ -2,14 +2,16 @@
 
 "The decoded input" of the exactness promise is what ``decode`` returns. RGB and grey values are those of the file; the
 statement of how they look is carried to the result. CMYK becomes sRGB, because a PNG cannot hold it, and so does grey
-with a profile that a PNG cannot hold beside it. 16 bits are rounded to 8: the service works in 8.
+with a profile that a PNG cannot hold beside it. 16 bits are rounded to 8: the service works in 8. With
+``bit_depth=keep`` they are kept beside, for the paste.
 """
 
 import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -19,9 +21,10 @@ from PIL import ExifTags, Image
 from jobs import heif_boxes, png_chunks, samples
 from jobs.errors import Undecodable
 from jobs.formats import NAMES, PILLOW_FORMATS
-from jobs.schema import Approximation, MetadataChoice, OutputColor, PictureReport
+from jobs.schema import Approximation, BitDepth, MetadataChoice, OutputColor, PictureReport
 from worker.pixels import colour
 from worker.pixels.colour import CMYK, GREY, RGB, SRGB, Chunks, Colour
+from worker.pixels.masks import Values
 from worker.pixels.metadata import metadata_of
 
 Pixels = NDArray[np.uint8]
@@ -43,6 +46,7 @@ class Picture:
     rgb: (H, W, 3), uint8; three equal channels where it is grey.
     alpha: (H, W), uint8, or None.
     grey: whether the result is grey.
+    wide: with 16 bits a channel, (H, W, 3) or (H, W, 4) with alpha, uint16; None where results have 8.
     chunks: the result's PNG chunks on colour and density, and the EXIF that it carries.
     xmp: the properties that it carries.
     """
@@ -53,10 +57,13 @@ class Picture:
     chunks: Chunks
     report: PictureReport
     xmp: bytes = b""
+    wide: NDArray[np.uint16] | None = None
 
-    @property
-    def pixels(self) -> Pixels:
-        """(H, W, 3), or (H, W, 4) with alpha."""
+    @cached_property
+    def pixels(self) -> Values:
+        """(H, W, 3), or (H, W, 4) with alpha; in as many bits as the results have."""
+        if self.wide is not None:
+            return self.wide
         return self.rgb if self.alpha is None else np.dstack([self.rgb, self.alpha])
 
     @property
@@ -67,7 +74,7 @@ class Picture:
     @property
     def approximate(self) -> list[Approximation]:
         """What the result lacks of the upload."""
-        return ["depth_reduced"] if self.report.bits > 8 else []
+        return ["depth_reduced"] if self.report.bits > self.report.bit_depth else []
 
     def reported(self, states_colours: bool) -> PictureReport:
         """``states_colours``: whether the result's file could."""
@@ -78,19 +85,21 @@ class Picture:
         """What a network painted, (h, w, 3), as three equal channels of luma where the result is grey."""
         return _three(cv2.cvtColor(painted, cv2.COLOR_RGB2GRAY)) if self.grey else painted
 
-    def channels_of(self, result: Pixels) -> Pixels:
+    def channels_of(self, result: Values) -> Values:
         """A result, (H, W, 3) or (H, W, 4), with the channels that its PNG has."""
         if not self.grey:
             return result
         return np.ascontiguousarray(result[..., 0] if result.shape[2] == 3 else result[..., 2:])
 
 
-def decode(data: bytes, output_color: OutputColor = "auto", metadata: MetadataChoice = "keep") -> Picture:
+def decode(
+    data: bytes, output_color: OutputColor = "auto", metadata: MetadataChoice = "keep", bit_depth: BitDepth = "8"
+) -> Picture:
     """Decode an uploaded picture. Raises Undecodable; the API has checked that it is whole, so this is rare."""
     try:
         file = png_chunks.decodable(data)
         with Image.open(io.BytesIO(file), formats=PILLOW_FORMATS) as image:
-            return _decoded(image, file, data, output_color, metadata)
+            return _decoded(image, file, data, output_color, metadata, bit_depth)
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise Undecodable("The image in the store is damaged and cannot be decoded.") from error
 
@@ -105,7 +114,12 @@ def decode_mask(data: bytes) -> Pixels:
 
 
 def _decoded(
-    image: Image.Image, file: bytes, data: bytes, output_color: OutputColor, choice: MetadataChoice
+    image: Image.Image,
+    file: bytes,
+    data: bytes,
+    output_color: OutputColor,
+    choice: MetadataChoice,
+    bit_depth: BitDepth,
 ) -> Picture:
     """``file``: the part of ``data`` that Pillow reads."""
     stated, exif = png_chunks.appearance(data), Image.Image.getexif(image)
@@ -115,18 +129,28 @@ def _decoded(
     if heif_boxes.is_heif(data):
         described = heif_boxes.describe(data)
         stated, bits = described.chunks, described.bits
-    flat = samples.in_8_bits(image, file, stated.get(b"tRNS"))
-    flat.load()
-    flat = samples.upright(flat, image, orientation)
+    wide = None
+    if bit_depth == "keep" and bits > 8:
+        if bits != 16 or image.mode == "CMYK":
+            raise Undecodable("bit_depth: keep is for grey and RGB photos of 16 bits a channel.")
+        wide = samples.in_16_bits(image, file, stated.get(b"tRNS"), orientation)
+        flat = samples.rounded_image(wide)
+    else:
+        flat = samples.in_8_bits(image, file, stated.get(b"tRNS"))
+        flat.load()
+        flat = samples.upright(flat, image, orientation)
     space = CMYK if flat.mode == "CMYK" else GREY if flat.mode in samples.GREY_MODES else RGB
     found = colour.colour_of(image, exif, stated, PROFILES[space])
     rgb, alpha, found = _pixels(flat, space, found, output_color)
+    if wide is not None and found.action == "converted":
+        raise Undecodable("bit_depth: the photo's values would be converted by its profile, in 8 bits. Send 8.")
     report = PictureReport(
         format=NAMES[image.format or ""],
         input_bytes=len(data),
         mode=MODES[space],
         alpha=alpha is not None,
         bits=bits,
+        bit_depth=8 if wide is None else 16,
         color=found.name,
         color_action=found.action,
         metadata=metadata.report,
@@ -134,7 +158,8 @@ def _decoded(
     chunks = found.chunks + _density(image, exif, stated, swapped=orientation in (5, 6, 7, 8))
     if metadata.exif:
         chunks += ((b"eXIf", metadata.exif),)
-    return Picture(rgb, alpha, space == GREY and output_color == "auto", chunks, report, metadata.xmp)
+    wide = None if wide is None else _coloured(wide)
+    return Picture(rgb, alpha, space == GREY and output_color == "auto", chunks, report, metadata.xmp, wide)
 
 
 def _pixels(
@@ -171,6 +196,14 @@ def _from_cmyk(flat: Image.Image, found: Colour) -> tuple[Pixels, Colour]:
     unusable = found.profile is not None or (found.name, found.action) == ("icc", "ignored")
     named = Colour("icc", "ignored", SRGB) if unusable else Colour("none", "converted", SRGB)
     return np.array(flat.convert("RGB")), named
+
+
+def _coloured(wide: NDArray[Any]) -> NDArray[np.uint16]:
+    """(H, W, C) to (H, W, 3), or (H, W, 4) with alpha."""
+    if wide.shape[2] > 2:
+        return wide
+    grey, *alpha = cv2.split(wide)
+    return np.asarray(cv2.merge([grey, grey, grey, *alpha]), np.uint16)
 
 
 def _three(values: Pixels) -> Pixels:

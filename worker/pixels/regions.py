@@ -1,7 +1,10 @@
 """The part of the picture that is run (``jobs/regions.py``): cut out onto its canvas, pasted back.
 
-What the canvas has beyond the box is filled up with the edge's pixels. Pictures are uint8, (H, W, 3).
+What the canvas has beyond the box is filled up with the edge's pixels. Pictures are uint8, (H, W, 3); what is pasted
+into may be uint16.
 """
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.mask_values import HIDDEN
 from jobs.regions import Box, Region
-from worker.pixels.masks import blended
+from worker.pixels.masks import Values, blended
 
 Pixels = NDArray[np.uint8]
 
@@ -37,7 +40,7 @@ def cut(pixels: Pixels, region: Region, weight: Pixels | None = None) -> Pixels:
             inside = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
         else:
             inside = _weighted_mean(inside, _inside(weight, region), region.run_px)
-    return _padded(inside, region)
+    return padded(inside, region)
 
 
 def cut_mask(mask: Pixels, region: Region) -> Pixels:
@@ -47,14 +50,14 @@ def cut_mask(mask: Pixels, region: Region) -> Pixels:
     """
     inside = _inside(mask, region)
     if region.size == region.run_px:
-        return _padded(inside, region)
+        return padded(inside, region)
     across, down = (-(-length // run) + 2 for length, run in zip(region.size, region.run_px, strict=True))
     widest = cv2.dilate(inside, np.ones((down | 1, across | 1), np.uint8))
     shrunk = cv2.resize(widest, region.run_px, interpolation=cv2.INTER_NEAREST_EXACT)
     if shrunk.min() >= HIDDEN > inside.min():
         mean = cv2.resize(inside, region.run_px, interpolation=cv2.INTER_AREA)
         shrunk[mean == mean.min()] = 0
-    return _padded(shrunk, region)
+    return padded(shrunk, region)
 
 
 def known(mask: Pixels, alpha: Pixels | None) -> NDArray[np.bool_]:
@@ -89,7 +92,8 @@ def _weighted_mean(pixels: Pixels, weight: Pixels, size: tuple[int, int]) -> Pix
     return np.asarray(np.where((part >= MIN_WEIGHT)[..., None], mean, plain), np.uint8)
 
 
-def _padded(inside: Pixels, region: Region) -> Pixels:
+def padded(inside: Pixels, region: Region) -> Pixels:
+    """What the box shows, on the region's canvas, whose remainder repeats the edge's pixels."""
     left, top, right, bottom = region.inner
     width, height = region.canvas
     if (width, height) != region.run_px:
@@ -97,7 +101,7 @@ def _padded(inside: Pixels, region: Region) -> Pixels:
     return np.ascontiguousarray(inside)
 
 
-def paste(original: Pixels, canvas: Pixels, region: Region, mask: Pixels) -> Pixels:
+def paste(original: Values, canvas: Pixels, region: Region, mask: Pixels) -> Values:
     """Put the repainted canvas over the original where the mask asks for it.
 
     ``result = round((mask * canvas + (255 - mask) * original) / 255)``: exactly the original where the mask is 0,
@@ -105,7 +109,8 @@ def paste(original: Pixels, canvas: Pixels, region: Region, mask: Pixels) -> Pix
     the mask's weight, and colours under full transparency mix with nothing.
 
     Args:
-        original: (H, W, 3), or (H, W, 4) with alpha.
+        original: (H, W, 3), or (H, W, 4) with alpha, uint8; or uint16, in which all is computed then, with the canvas's
+            values times 257.
         canvas: (h, w, 3), of the region's canvas size.
         region: where the canvas belongs.
         mask: the effective mask, (H, W).
@@ -117,26 +122,38 @@ def paste(original: Pixels, canvas: Pixels, region: Region, mask: Pixels) -> Pix
     painted = canvas[y:y_end, x:x_end]
     if region.size != region.run_px:
         painted = cv2.resize(painted, region.size, interpolation=cv2.INTER_CUBIC)
-    left, top, right, bottom = region.box
-    weight, result = mask[top:bottom, left:right], original.copy()
-    part, blend = result[top:bottom, left:right], _over if original.shape[2] == 4 else blended
-    for row in range(0, len(part), BAND_PX):  # wide intermediate values of a band at a time, not of a picture
-        band = slice(row, row + BAND_PX)
-        part[band] = blend(part[band], painted[band], weight[band])
+    result = original.copy()
+    paste_onto(result, original, painted, region.box, mask)
     return result
 
 
-def _over(known: Pixels, painted: Pixels, weight: Pixels) -> Pixels:
+def paste_onto(result: Values, original: Values, painted: Pixels, box: Box, mask: Pixels) -> None:
+    """Write what was painted in a box, (h, w, 3), into ``result``, a picture like ``original``; see ``paste``."""
+    left, top, right, bottom = box
+    here = slice(top, bottom), slice(left, right)
+    known, weight, part = original[here], mask[here], result[here]
+    blend = _over if original.shape[2] == 4 else blended
+    for row in range(0, len(part), BAND_PX):  # wide intermediate values of a band at a time, not of a picture
+        band = slice(row, row + BAND_PX)
+        part[band] = blend(known[band], _as_deep(painted[band], original.dtype), weight[band])
+
+
+def _as_deep(painted: Pixels, depth: np.dtype[Any]) -> Values:
+    return painted if depth == np.uint8 else painted * np.uint16(257)
+
+
+def _over(known: Values, painted: Values, weight: Pixels) -> Values:
     """``painted`` (h, w, 3) of opacity ``weight`` (h, w) over ``known`` (h, w, 4) of its own; known where it is 0."""
-    wide = weight[..., None].astype(np.uint32)
-    below = (255 - wide) * known[..., 3:]  # in 1 / 65025
-    opacity = 255 * wide + below
-    colour = (255 * wide * painted + below * known[..., :3] + opacity // 2) // np.maximum(opacity, 1)
-    over = np.concatenate([colour, (opacity + 127) // 255], axis=2).astype(np.uint8)
+    white = int(np.iinfo(known.dtype).max)
+    wide: Values = weight[..., None].astype(np.uint32 if white == 255 else np.uint64)
+    below = (255 - wide) * known[..., 3:]  # in 1 / (255 * white)
+    opacity = white * wide + below
+    colour = (white * wide * painted + below * known[..., :3] + opacity // 2) // np.maximum(opacity, 1)
+    over = np.concatenate([colour, (opacity + 127) // 255], axis=2).astype(known.dtype)
     return np.where(wide == 0, known, over)
 
 
-def changed_outside(original: Pixels, result: Pixels, mask: Pixels) -> int:
+def changed_outside(original: Values, result: Values, mask: Pixels) -> int:
     """How many pixels differ, in colour or alpha, where the mask is 0. Counted over the whole picture, not deduced."""
     changed = 0
     for top in range(0, len(original), BAND_PX):  # a band stays in the cache, and most have no difference at all

@@ -47,5 +47,7 @@ def _run(task: Task, report: JobReport | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"steps": timings.steps, "batch_mean": timings.batch_mean}
     if task.area_px:
         fields["size"] = "{}x{}".format(*task.picture.size)
-        fields["run_size"] = "{}x{}".format(*task.region.canvas)
+        fields["run_size"] = "{}x{}".format(*task.passes[0].canvas)
+        if task.tiles:
+            fields["tiles"] = len(task.tiles)
     return {**fields, "timings": timings.model_dump(exclude=set(NOT_TIMES))}

@@ -63,7 +63,7 @@ class Reporter:
                 job.id,
                 attempt=self._attempt(job),
                 step=0,
-                steps=parameters.num_inference_steps,
+                steps=task.steps,
                 loading=0,
                 eta_ms=self._eta_ms(task, tasks),
                 preview_step=None,

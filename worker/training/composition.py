@@ -88,6 +88,7 @@ class Composer:
         self, family: LatentDiffusion, corpus: Corpus, parameters: InpaintParameters, choices: Choices
     ) -> None:
         self.family, self.corpus, self.parameters, self.choices = family, corpus, parameters, choices
+        family.prompt_chunks = 1  # the captions of a batch are of one length
         self.law = law_of(family.pipeline.scheduler)
         self.ordinary = family.mode.name == "recompose"
         if not self.ordinary and choices.composed_share != Choices.composed_share:

@@ -14,11 +14,10 @@ from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, UnknownModel
 from jobs.families import FAMILIES
 from jobs.field_sentences import sentence_of
-from jobs.schema import InpaintRequest, MaskedContent
+from jobs.prompt_syntax import is_weighted, parts_of
+from jobs.schema import InpaintRequest, MaskedContent, PromptSyntax
 
 LORA_TAG = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]*))?(?::([^<>]*))?>")
-WEIGHTS = re.compile(r"\([^()]+:\s*[\d.]+\s*\)")
-"""(word:1.3), which the web UI weighs."""
 LATENT_NOTHING = 3
 MASKED_CONTENT: dict[int, MaskedContent] = {0: "fill", 1: "original", 2: "noise", 3: "noise"}
 BLUR_REACH = 2.5
@@ -126,9 +125,10 @@ def translate(body: Mapping[str, Any], context: Context, has_mask: bool) -> Tran
     fields, catalog = _fields(body), context.catalog
     model = model_of(catalog, fields.override_settings.get("sd_model_checkpoint") or context.chosen_model)
     prompt, loras = _split(fields.prompt)
-    if WEIGHTS.search(prompt):
-        notes["Prompt weights"] = "read as text"
     entry = catalog.model(model)
+    syntax, weights_note = _syntax_for(entry, prompt, fields.negative_prompt)
+    if weights_note:
+        notes["Prompt weights"] = weights_note
     scheduler, sampler, note = samplers.scheduler_for(fields, entry, context.offered[model])
     if note:
         notes["Sampler note"] = note
@@ -138,6 +138,7 @@ def translate(body: Mapping[str, Any], context: Context, has_mask: bool) -> Tran
         "model": model,
         "prompt": prompt,
         "negative_prompt": fields.negative_prompt,
+        "prompt_syntax": syntax,
         "seed": None if fields.seed < 0 else fields.seed,
         "n": fields.batch_size * fields.n_iter,
         "num_inference_steps": fields.steps,
@@ -181,6 +182,17 @@ def model_of(catalog: Catalog, title: object) -> str:
     if found is None:
         raise UnknownModel(f"sd_model_checkpoint: there is no model {str(title)[:100]!r}. See /sdapi/v1/sd-models.")
     return found
+
+
+def _syntax_for(entry: ModelEntry, *prompts: str) -> tuple[PromptSyntax, str]:
+    """The web UI's own, where the model's family can weight words; else a note, if words are weighted."""
+    if FAMILIES[entry.family].weights_prompts:
+        return "a1111", ""
+    try:
+        weighted = any(is_weighted(parts_of(prompt, "a1111")) for prompt in prompts)
+    except InvalidField:
+        weighted = True
+    return "plain", "read as text" if weighted else ""
 
 
 def _guidance(fields: Img2Img, entry: ModelEntry) -> float:

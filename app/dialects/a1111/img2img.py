@@ -72,7 +72,7 @@ async def _sized(
     await anyio.to_thread.run_sync(check_file, files["image"], most, "image")
     async with backend.decoders.turn():
         data = await anyio.to_thread.run_sync(read_file, files["image"], most, "image")
-        size, _ = await backend.decoders.image(data)
+        size = (await backend.decoders.image(data)).size
     if "mask" not in files:  # the web UI repaints the whole picture then
         whole = {"mask_box": ((0.0, 0.0, float(size[0]), float(size[1])),)}
         asked = replace(asked, request=asked.request.model_copy(update=whole))

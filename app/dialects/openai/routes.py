@@ -74,6 +74,8 @@ async def _answer(request: Request, backend: Backend, caller: str, edit: Edit) -
     await fetch(request, backend, caller, edit)
     resized, is_made_so = await _check_size(backend, edit)
     if not is_made_so:
+        if asked.bit_depth == "keep":
+            raise InvalidField("bit_depth, size: a result of another size is made in 8 bits. Send one of them.")
         asked = asked.model_copy(update={"output_format": "png", "output_quality": None})
     files: dict[InputName, BinaryIO] = {"image": edit.images[0]}
     if edit.masks:
@@ -118,9 +120,10 @@ async def _check_size(backend: Backend, edit: Edit) -> tuple[Resized | None, boo
         return None, True
     async with backend.decoders.turn():
         data = await anyio.to_thread.run_sync(_copy, edit.images[0])
-        (width, height), alpha = await backend.decoders.image(data)
+        photo = await backend.decoders.image(data)
+        width, height = photo.size
     if wanted is None or (width, height) == wanted:
-        return None, not (edit.kind == "jpeg" and alpha)
+        return None, not (edit.kind == "jpeg" and photo.alpha)
     if abs(wanted[0] * height / (wanted[1] * width) - 1) > ASPECT_TOLERANCE:
         raise InvalidField(
             f"size: the image is {width}x{height}, and an edit keeps its shape. Send size=auto, or one of that shape."

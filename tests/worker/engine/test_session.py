@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 
+from jobs.schema import JobReport, Tiles
 from jobs.speed import Speed
 from tests.worker import tiny
 from tests.worker.tasks import task, uploads
@@ -116,6 +117,21 @@ def test_every_job_that_stands_behind_a_load_is_loading_and_a_running_one_runs()
     session.run([running, waiting, behind])
     session.shutdown()
     assert session.loading == []
+
+
+def test_a_job_between_two_passes_goes_on_while_another_model_waits_for_room() -> None:
+    shelf = Shelf(tries=10_000)
+    shelf["tiny"] = tiny.model("sd", "concat")
+    session = shelf.session()
+    one, waiting = task("sd", 1, tiles=Tiles(count=1, strength=0.5)), task("sd", 2, model="b")
+    taken(session, one, waiting)
+    for _ in range(1000):
+        session.turn()
+        if one.outcome is not None:
+            break
+    assert one.begun == 1 and isinstance(one.outcome, JobReport)
+    assert session.waiting and session.waiting.task is waiting
+    session.shutdown()
 
 
 def test_a_load_for_which_there_was_no_room_yet_is_no_work_of_the_turn() -> None:

@@ -123,7 +123,7 @@ def test_the_picture_says_what_was_added() -> None:
 def test_the_network_sees_no_pixel_of_the_new_border_and_all_of_the_photo() -> None:
     extension = around((64, 48), (0, 0, 30, 0))
     one = task_of(ENTRY, task="extend", extend=extension)
-    canvas = one.open({"image": png(PHOTO), "mask": png(mask_of(extension))})
+    (canvas,) = one.open({"image": png(PHOTO), "mask": png(mask_of(extension))})
     left, top, right, bottom = one.region.box
     shown = mask_of(extension)[top:bottom, left:right]
     x, y, x_end, y_end = one.region.inner
@@ -144,7 +144,7 @@ def begun(photo: Pixels, borders: Borders) -> tuple[Extension, Pixels]:
     """The canvas of the whole picture, filled, without what it is padded by."""
     extension = around((photo.shape[1], photo.shape[0]), borders)
     one = task_of(ENTRY, task="extend", extend=extension, crop="off")
-    canvas = one.open({"image": png(photo), "mask": png(mask_of(extension))})
+    (canvas,) = one.open({"image": png(photo), "mask": png(mask_of(extension))})
     x, y, x_end, y_end = one.region.inner
     assert one.region.scale == 1
     return extension, canvas.filled[y:y_end, x:x_end]

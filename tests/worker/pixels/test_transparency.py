@@ -17,7 +17,8 @@ GROUND, HIDDEN = (200, 180, 40), (255, 0, 255)
 
 
 def opened(photo: Pixels, mask: Pixels, **asked: Any) -> Canvas:
-    return task_of(POCKET, **asked).open({"image": png(photo), "mask": png(mask)})
+    (canvas,) = task_of(POCKET, **asked).open({"image": png(photo), "mask": png(mask)})
+    return canvas
 
 
 def with_hole(alpha_in_hole: int = 0, size: int = 128) -> tuple[Pixels, Pixels]:

@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 from rq.job import JobStatus as RqStatus
 
-from jobs.schema import MetadataChoice, OutputColor
+from jobs.schema import BitDepth, MetadataChoice, OutputColor
 from tests.worker.batch_workers import SETTINGS, make_worker
 from tests.worker.dead_workers import begun_by_the_dead, only_job, popped_by_the_dead, reclaim
 from tests.worker.office import Office, named
@@ -20,10 +20,12 @@ from worker.queue.outcomes import deaths, is_suspect
 def test_a_job_that_fails_again_and_again_neither_runs_alone_nor_keeps_others_apart(
     connection: Redis, tmp_path: Path
 ) -> None:
-    def decode(inputs: Inputs, output_color: OutputColor, metadata: MetadataChoice) -> tuple[Picture, Pixels]:
+    def decode(
+        inputs: Inputs, output_color: OutputColor, metadata: MetadataChoice, bit_depth: BitDepth
+    ) -> tuple[Picture, Pixels]:
         if inputs["image"] == b"odd":
             raise ZeroDivisionError  # no error that is foreseen: internal_error
-        return decode_here(inputs, output_color, metadata)
+        return decode_here(inputs, output_color, metadata, bit_depth)
 
     office = Office(connection, tmp_path, partial(named, pass_s=0.02), decode=decode, seats=4, job_deadline_s=60)
     office.models.load_first()
