@@ -107,7 +107,7 @@ def test_a_bucket_is_one_graph_that_paints_the_same(family: str, mode: str) -> N
 
 def test_models_of_the_same_layers_share_graphs_and_paint_their_own() -> None:
     compiled_once("sd", "concat")
-    model, plain = painting_on_fill(), painting_on_fill()
+    model, plain = tiny.model("sd", "concat"), tiny.model("sd", "concat")
     with torch.no_grad():
         for weight in (*model.network.parameters(), *plain.network.parameters()):
             weight.mul_(1.1)
@@ -165,7 +165,7 @@ def test_a_longer_prompt_than_compiled_calls_take_is_not_compiled(family: str, m
     (short,) = prepared(model, n=1, guidance=1.0)
     wanted = asked(family, guidance=1.0).model_copy(update={"prompt": "a very long cat " * 20})
     (long,) = model.prepare(canvas(), wanted, no_clock)
-    mixed = [([short, long], [])] if short.key == long.key else []
+    mixed: list[Any] = [([short, long], [])] if short.key == long.key else []
     with served():
         for states, rows in [([short], [1]), ([long], []), ([long, long], []), *mixed]:
             GRAPHS.rows.clear()
@@ -268,6 +268,13 @@ def test_a_model_that_is_evicted_leaves_nothing_behind() -> None:
     assert network() is None
 
 
+@pytest.mark.usefixtures("no_graphs")
+def test_a_network_that_paints_on_a_fill_is_one_graph_a_bucket_too() -> None:
+    model = painting_on_fill()
+    assert compile_model(model) == 3
+    _paints_the_same(model, painting_on_fill())
+
+
 SERVED = """
 import torch
 from torch._dynamo.utils import counters
@@ -282,9 +289,10 @@ from worker.settings import WorkerSettings
 
 torch.set_num_threads(1)
 wishes = [parameters("flow_euler", 1.0, guidance=1.0), parameters("flow_euler", 1.0, n=2, guidance=1.0)]
-plain = [run_alone(tiny.model("sd3", "recompose"), wanted, canvas()) for wanted in wishes]
-model = tiny.model("sd3", "recompose")
-model.vae.enable_tiling()  # so it is not compiled, which takes long
+model, other = tiny.model("sd3", "recompose"), tiny.model("sd3", "recompose")
+for each in (model, other):
+    each.vae.enable_tiling()  # so the decoder is not compiled, which takes long
+plain = [run_alone(other, wanted, canvas()) for wanted in wishes]
 compiler = Compiler(WorkerSettings(), lambda family, entry: [])
 compiler.max_rows = 1
 compiler(model, entry_of("sd3"))
