@@ -5,7 +5,7 @@
 PINS := pyproject.toml requirements.txt scripts/setup.sh
 
 help:
-	@echo "make demo    set up, repaint the demo photo, show the times, stop"
+	@echo "make demo    set up, remove a straw from a photo, extend it, show the times, stop"
 	@echo "make up      set up, serve until Ctrl-C"
 	@echo "make test    set up, run the tests"
 	@echo "make check   set up, lint and type check"

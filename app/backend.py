@@ -17,6 +17,7 @@ from app.rate_limit import RateLimit
 from app.selections import SelectionPlaces
 from app.settings import ApiSettings
 from jobs.api_keys import ApiKeys
+from jobs.batches import Batches
 from jobs.catalog import Catalog, load_catalog
 from jobs.connection import connect_api
 from jobs.job_view import JobView, view_job
@@ -31,6 +32,9 @@ class Backend:
     catalog: Catalog
     loras: LoraFolder
     queue: JobQueue
+    batches: Batches
+    batch_checks: anyio.CapacityLimiter
+    """Threads that check batches: it takes seconds, and no other call is to wait for a thread meanwhile."""
     changes: Changes
     feeds: Feeds
     metrics: Metrics
@@ -57,6 +61,8 @@ def make_backend(settings: ApiSettings, sandbox: Sandbox | None = None) -> Backe
         catalog=catalog,
         loras=LoraFolder(settings.lora_dir),
         queue=queue,
+        batches=Batches(queue.store, settings.batch_ttl_s, settings.caller_batches),
+        batch_checks=anyio.CapacityLimiter(1),
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),
         metrics=metrics,

@@ -1,6 +1,7 @@
 """What the headers of a request, or of one part of a form, say of its bytes: the kind, the charset, encodings."""
 
 import re
+from collections.abc import Sequence
 
 from fastapi import Request
 from fastapi.exceptions import HTTPException
@@ -24,19 +25,26 @@ def check_kind(request: Request) -> str:
 
     Raises HTTPException 400 and 415, UnsupportedCharset, UnsupportedEncoding.
     """
+    return check_kind_among(
+        request, (FORM, JSON), f"Send {FORM}, with the files image and mask, or {JSON}, with them in base64."
+    )
+
+
+def check_kind_among(request: Request, taken: Sequence[str], remedy: str) -> str:
+    """The same for a body that may be of other kinds; ``remedy``: said where it is none of them."""
     kinds = request.headers.getlist("content-type")
     if len(kinds) > 1:
         raise HTTPException(400, f"The request has {len(kinds)} headers Content-Type. Send one.")
     described = kinds[0] if kinds else ""
     kind = parse_options_header(described)[0].decode("latin-1")
-    if kind not in (FORM, JSON):
-        raise HTTPException(415, f"Send {FORM}, with the files image and mask, or {JSON}, with them in base64.")
+    if kind not in taken:
+        raise HTTPException(415, remedy)
     if kind == FORM and len(spellings(described.encode("latin-1"), b"boundary")) > 1:
         raise HTTPException(400, "The Content-Type has several boundaries. Send one.")
     charset_of(described, UTF_8, "Content-Type")
-    for header, taken in (("Content-Encoding", {"", "identity"}), ("Transfer-Encoding", {"chunked"})):
+    for header, allowed in (("Content-Encoding", {"", "identity"}), ("Transfer-Encoding", {"chunked"})):
         for encoding in request.headers.getlist(header):
-            if encoding.strip().lower() not in taken:
+            if encoding.strip().lower() not in allowed:
                 raise UnsupportedEncoding(f"{header}: {encoding[:100]!r} is not taken. Send the body as it is.")
     return kind
 

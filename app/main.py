@@ -12,12 +12,14 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import openapi, problems
 from app.backend import Backend, make_backend
+from app.batch_feeder import BatchFeeder
 from app.bodies import BodyLimits
 from app.dialects.a1111 import routes as a1111
 from app.dialects.openai import routes as openai
 from app.examples import ANYWHERE
 from app.middleware import RequestContext, RootPath
 from app.routes import (
+    batches,
     capabilities,
     health,
     inpaint,
@@ -94,6 +96,7 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
     openapi.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
     app.include_router(masks.make_router(settings.max_body_bytes))
+    app.include_router(batches.make_router(settings.max_batch_body_bytes))
     for dialect in (openai, a1111):
         app.include_router(dialect.make_router(settings.max_body_bytes))
     for noun in (
@@ -118,9 +121,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     backend: Backend = app.state.backend
     backend.decoders.start()
     listening = asyncio.create_task(backend.changes.run())
+    feeder = app.state.feeder = BatchFeeder(backend)
+    feeding = asyncio.create_task(feeder.run())
     try:
         yield
     finally:
+        await feeder.stop(feeding)
         await backend.changes.stop(listening)
         backend.queue.connection.close()
         backend.decoders.close()

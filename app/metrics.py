@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from jobs import keys
 from jobs.catalog import Catalog, workers_by_model
 from jobs.queue import JobQueue
 
@@ -61,7 +62,8 @@ class QueueGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            depth, workers = self.queue.depth(), self.queue.store.workers()
+            depth, low_depth = self.queue.depth(), self.queue.low_priority_depth()
+            workers, batches = self.queue.store.workers(), self.queue.connection.zcard(keys.BATCHES)
             share, rate = self.queue.store.memory_share(), self.queue.store.drain_rate()
             cost_s, reserved = self.queue.eta.cost_s(), self.queue.room.memory().reserved
         except RedisError:
@@ -71,11 +73,13 @@ class QueueGauges(Collector):
         yield GaugeMetricFamily("infill_store_memory_ratio", "Share of Redis' maxmemory in use", share)
         yield GaugeMetricFamily("infill_store_reserved_bytes", "What accepted jobs' results may take yet", reserved)
         yield GaugeMetricFamily("infill_queue_depth", "Jobs that wait", depth)
+        yield GaugeMetricFamily("infill_queue_low_priority_depth", "Those of them of low priority", low_depth)
         yield GaugeMetricFamily("infill_queue_drain_rate", "Jobs that end a second", rate)
         cost = GaugeMetricFamily("infill_queue_cost_seconds", "What all waiting jobs are predicted to cost", labels=[])
         if cost_s is not None:
             cost.add_metric([], cost_s)
         yield cost
+        yield GaugeMetricFamily("infill_batches", "Batches that have not ended", batches)
         yield GaugeMetricFamily("infill_workers", "Workers that are alive", len(workers))
         loaded = GaugeMetricFamily("infill_model_workers", "Workers whose catalog has the model", labels=["model"])
         for model, names in workers_by_model(self.catalog, workers).items():

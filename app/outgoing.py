@@ -32,6 +32,12 @@ class Fetches:
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._callers = Counter[str]()
 
+    def target(self, url: str, field: str) -> Target:
+        """Raise AddressRefused for an address from which nothing is fetched."""
+        if not self.hosts.names:
+            raise AddressRefused(f"{field}: this service fetches no pictures. Send the file itself.")
+        return self.hosts.target(url, field)
+
     async def fetch(self, url: str, field: str, most_bytes: int, caller: str, body: Body) -> BinaryIO:
         """A picture as a file, which the caller closes.
 
@@ -42,9 +48,7 @@ class Fetches:
         Raises:
             AddressRefused, FetchFailed, TooManyUploads, SpoolFull.
         """
-        if not self.hosts.names:
-            raise AddressRefused(f"{field}: this service fetches no pictures. Send the file itself.")
-        target = self.hosts.target(url, field)
+        target = self.target(url, field)
         with self._place(caller):
             return await anyio.to_thread.run_sync(_fetched, target, field, most_bytes, body.hold, limiter=self._threads)
 

@@ -49,6 +49,15 @@ class ApiSettings(QueueSettings):
     input_hosts: str | None = Field(
         None, description="hosts, with commas between, that image_url and mask_url may name; none: no address"
     )
+    batch_bytes: int = Field(64 * MIB, ge=1, description="size of a batch's lines; more is answered 413")
+    batch_lines: int = Field(10_000, ge=1, le=100_000, description="lines of a batch")
+    batch_jobs: int = Field(32, ge=1, le=1000, description="jobs of one batch that wait and run at a time")
+    batch_ttl_s: int = Field(
+        7 * 86_400,
+        ge=60,
+        description="time that a batch may take; then lines without a job expire, others are canceled",
+    )
+    caller_batches: int = Field(10, ge=1, description="batches of one caller that have not ended")
     trusted_proxies: str | None = Field(
         None, description="addresses or networks, with commas between, whose X-Forwarded-For names the caller"
     )
@@ -70,6 +79,11 @@ class ApiSettings(QueueSettings):
     def max_body_bytes(self) -> int:
         """Both files in base64 with a few characters escaped, with room for the fields and the framing."""
         return 3 * (self.max_image_bytes + self.max_mask_bytes) // 2 + MIB
+
+    @property
+    def max_batch_body_bytes(self) -> int:
+        """With room for a form's framing."""
+        return self.batch_bytes + MIB
 
     @field_validator("root_path")
     @classmethod
@@ -102,11 +116,12 @@ class ApiSettings(QueueSettings):
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
-        needed = math.ceil(self.max_body_bytes / self.caller_share)
+        needed = math.ceil(max(self.max_body_bytes, self.max_batch_body_bytes) / self.caller_share)
         if self.max_inflight_bytes < needed:
             raise ValueError(
                 f"INFILL_MAX_INFLIGHT_BYTES: {self.max_inflight_bytes} hold not even one of the largest bodies; set at "
-                f"least {needed} (1.5 times max_image_bytes + max_mask_bytes, and {MIB}, over caller_share)"
+                f"least {needed} (1.5 times max_image_bytes + max_mask_bytes, or batch_bytes, and {MIB}, over "
+                "caller_share)"
             )
         return self
 

@@ -124,7 +124,7 @@ async def submit(backend: Backend, submission: Submission) -> Submitted:
             _check_mask_fields(submission.request, "mask" in submission.files)
         _check_files(backend, submission.files)
         idempotency = submission.idempotency()
-        return idempotency, _before_decoding(backend, parameters, submission.caller, idempotency)
+        return idempotency, _before_decoding(backend, parameters, submission, idempotency)
 
     idempotency, submitted = await anyio.to_thread.run_sync(check)
     if submitted is None:
@@ -233,18 +233,19 @@ async def _decode_and_enqueue(
         *(parameters, mask.report, inputs, idempotency, submission.caller, work, approximate, reserved),
         *(backend.authentication.keys is not None, pixels * parameters.n, submission.deliveries),
         submission.request_id,
+        asked.priority,
     )
 
 
 def _before_decoding(
-    backend: Backend, parameters: InpaintParameters, caller: str, idempotency: Idempotency | None
+    backend: Backend, parameters: InpaintParameters, submission: Submission, idempotency: Idempotency | None
 ) -> Submitted | None:
     """Answer a repeated request; refuse an unfit scheduler or adapter, and what has no room, before decoding pixels."""
     if idempotency and (earlier := backend.queue.replay(idempotency)):
         return earlier
     check_found_scheduler(backend, parameters)
     check_loras(backend, parameters)
-    backend.queue.check_room(caller)
+    backend.queue.check_room(submission.caller, priority=submission.request.priority)
     return None
 
 

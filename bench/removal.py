@@ -2,7 +2,8 @@
 
 `python -m bench.removal` prints two figures a method. On the development photos, the distance of the hole to what was
 there: PSNR (dB) and VGG-HED. On plain grounds (flat, sloping, grained), how often something new appears: how many
-grounds have a place in the hole whose mean over 5 px is more than ``NEW`` levels off.
+grounds have a place in the hole whose mean over 5 px is more than ``NEW`` levels off. `--catalog FILE --model NAME`
+adds a model of that catalog, with its recipe for removals.
 """
 
 from __future__ import annotations
@@ -74,12 +75,15 @@ def shows_something_new(removal: Removal, result: Pixels) -> bool:
     return bool(difference[removal.hole].max() > NEW)
 
 
-def methods() -> dict[str, Fill]:
+def methods(catalog: str | None = None, models: Sequence[str] = ()) -> dict[str, Fill]:
+    """By name. ``models``: those of a catalog's file that are measured too, by their own recipes."""
+    own = {f"{name}, task=remove": worker_fill(name, catalog=catalog, task="remove") for name in models}
     return {
         "Telea r=5": telea,
         "worker/pixels/fill/texture.py": fill,
         "pocket, task=fill": worker_fill(),
         "pocket, task=remove": worker_fill(task="remove"),
+        **own,
     }
 
 
@@ -87,6 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.removal", description=__doc__, parents=[keep_option()])
     parser.add_argument("--sheet", type=Path, default=Path("var/quality/removal.png"), help="where the pictures go")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--catalog", metavar="FILE", help="whose models --model names; without it the one that ships")
+    parser.add_argument("--model", action="append", default=[], help="a model to be measured too; may come repeatedly")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cases = load_cases(PHOTOS, "box", SIZE_PX)
@@ -94,7 +100,7 @@ def main() -> None:
     rows = [[removal.truth, removal.image] for removal in photos]
     record = Record(["method", "PSNR dB", "VGG-HED", "grounds with something new"])
     record.notes = [f"{len(photos)} photos, {len(grounds)} grounds, {SIZE_PX} px."]
-    for name, method in methods().items():
+    for name, method in methods(chosen.catalog, chosen.model).items():
         results = [method(removal.image, removal.hole) for removal in photos]
         for row, result in zip(rows, results, strict=True):
             row.append(result)

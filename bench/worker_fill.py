@@ -20,17 +20,17 @@ Pixels = NDArray[np.uint8]
 
 
 def worker_fill(
-    model: str = "pocket", preset: str | None = None, **asked: object
+    model: str = "pocket", preset: str | None = None, catalog: str | None = None, **asked: object
 ) -> Callable[[Pixels, NDArray[np.bool_]], Pixels]:
     """A function of image and hole (True = repaint) that runs a model of the catalog with its defaults.
 
     Args:
         model: a name of the catalog.
         preset: one of the model's, if any.
+        catalog: the catalog's file; without it the one that ships.
         asked: request fields that differ from both.
     """
-    catalog = load_catalog()
-    entry = catalog.model(model)
+    entry = load_catalog(catalog).model(model)
     request = InpaintRequest.model_validate({"seed": 0, "preset": preset} | asked)
     parameters = entry.resolve(model, request)
     family = Loader(WorkerSettings()).load(model, entry)

@@ -124,10 +124,13 @@ class Client:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # a Flow[T] returns T
             if isinstance(step, Pause):
-                time.sleep(step.seconds)
+                self._pause(step.seconds)
                 answer = time.monotonic() - began
             else:
                 answer = self._ask(step)
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def _ask(self, call: Call) -> httpx.Response | httpx.TransportError:
         try:

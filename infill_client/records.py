@@ -67,6 +67,7 @@ class Job(Record):
     url: str = ""
     status: Status
     model: str
+    priority: str = "normal"
     attempt: int
     queue_position: int | None
     progress: Progress

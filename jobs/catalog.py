@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from jobs.approximations import check_caching
 from jobs.errors import BadModel, InvalidField, UnknownModel
 from jobs.families import FAMILIES, Family, Recipe, Sampling
+from jobs.feedforward import FIXED_SIZE, Convention, check_entry, check_request
 from jobs.outputs import check_depth, quality_of
 from jobs.prompt_syntax import with_checked_prompts
 from jobs.schedulers import check_scheduler, fitting_schedulers, misfit
@@ -28,12 +29,16 @@ from jobs.schema import (
     Scheduler,
     Steps,
     Strength,
+    Task,
     WorkerPresence,
 )
 
 Source = Literal["embedded", "file", "hub", "folder"]
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
 """Of a source that is a single file. The worker reads the first kind and refuses the others by name."""
+
+OF_THE_FAMILY = {"max_num_inference_steps", "max_n", "needs_surroundings", "hires_strength", "hires_tiles"}
+"""Fields that an entry takes from its family, beside its defaults and sizes."""
 
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 
@@ -68,7 +73,10 @@ class ModelEntry(Sampling):
     config: str | None = Field(None, description="for a single file: the diffusers folder that holds its configs")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description='"auto": INFILL_DTYPE')
     prediction_type: Prediction = Field("auto", description='"auto": as the file is marked, or its configs say')
-    allow_pickle: bool = Field(False, description="weights may be pickles, which can run any code: trusted files only")
+    convention: Convention | None = Field(None, description="of family feedforward: how picture and mask go in and out")
+    allow_pickle: bool = Field(
+        False, description="weights may be pickles or TorchScript, which can run any code: trusted files only"
+    )
     pinned: bool = Field(False, description="loaded at a worker's start and never evicted")
     description: str = ""
     num_inference_steps: Steps
@@ -82,11 +90,11 @@ class ModelEntry(Sampling):
     )
     size_px: int = Field(ge=64, le=2048, multiple_of=64, description="shortest side that is run: as trained")
     max_size_px: int = Field(ge=64, le=4096, multiple_of=64, description="longest side that is run")
-    max_num_inference_steps: Steps = 200
-    max_n: int = Field(8, ge=1, le=8, description="images of one job at most")
-    needs_surroundings: bool = Field(False, description="paints from what surrounds a hole: a full mask is refused")
+    max_num_inference_steps: Steps
+    max_n: int = Field(ge=1, le=8, description="images of one job at most")
+    needs_surroundings: bool = Field(description="paints from what surrounds a hole: a full mask is refused")
     hires_strength: Strength = Field(description="of tiles that are run over an enlarged fill, at most")
-    hires_tiles: int = Field(4, ge=0, le=64, description="tiles that a request gets without asking for them, at most")
+    hires_tiles: int = Field(ge=0, le=64, description="tiles that a request gets without asking for them, at most")
     max_hires_tiles: int = Field(32, ge=0, le=256, description="tiles of one job at most, of all its images together")
     presets: dict[str, Preset] = Field(default_factory=dict)
     tasks: dict[Literal["remove", "extend"], TaskRecipe] = Field(
@@ -113,21 +121,20 @@ class ModelEntry(Sampling):
         if not isinstance(data, dict) or data.get("family") not in FAMILIES:
             return data  # the field itself is refused
         facts = FAMILIES[data["family"]]
-        sizes = {
-            "hires_strength": facts.hires_strength,
-            "size_px": facts.size_px,
-            "max_size_px": max(facts.max_size_px, data.get("size_px") or 0),
-        }
+        size_px = data.get("size_px") or facts.size_px
+        max_size_px = size_px if data.get("convention") in FIXED_SIZE else max(facts.max_size_px, size_px)
+        own = facts.model_dump(include=OF_THE_FAMILY) | facts.defaults.model_dump()
         tasks = dict(data.get("tasks") or {})
         for task, recipe in {"remove": facts.remove, "extend": facts.extend}.items():
-            if isinstance(own := tasks.get(task, {}), dict):
-                tasks[task] = {**recipe.model_dump(exclude_none=True), **own}
-        return {**facts.defaults.model_dump(), **sizes, **data, "tasks": tasks}
+            if isinstance(given := tasks.get(task, {}), dict):
+                tasks[task] = {**recipe.model_dump(exclude_none=True), **given}
+        return {**own, "size_px": size_px, "max_size_px": max_size_px, **data, "tasks": tasks}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.revision and self.source_kind != "hub":
             raise ValueError(f'revision: only for a source on the hub ("org/name"), not {self.source!r}')
+        check_entry(self)
         if self.config and self.source_kind != "file":
             raise ValueError(f"config: only for a .safetensors file, not {self.source!r}")
         if self.prediction_type != "auto" and FAMILIES[self.family].law != "diffusion":
@@ -168,6 +175,7 @@ class ModelEntry(Sampling):
 
         Raises InvalidField: there is no such preset, scheduler or quality, or the model does not go so far.
         """
+        check_request(model, self, request)
         chosen: dict[str, Any] = {}
         recipe = self.tasks[request.task] if request.task in ("remove", "extend") else Recipe()
         for each in (self, recipe, self.preset(request.preset) if request.preset else Sampling(), request):
@@ -228,6 +236,12 @@ class Catalog(Record):
             for task, recipe in entry.tasks.items():
                 if recipe.model and recipe.model not in self.models:
                     raise ValueError(f"models.{name}.tasks.{task}.model: there is no model {recipe.model!r}")
+                then = recipe.model and self.models[recipe.model].tasks[task].model
+                if then and then != recipe.model:
+                    raise ValueError(
+                        f"models.{name}.tasks.{task}.model: model {recipe.model!r} leaves it to {then!r} in turn; name "
+                        "the model that does it"
+                    )
         return self
 
     @property
@@ -251,10 +265,17 @@ class Catalog(Record):
 
     def resolve(self, request: InpaintRequest) -> InpaintParameters:
         """All parameters of a request. Raises UnknownModel, InvalidField."""
-        name = request.model or self.default
-        if request.model is None and request.task in ("remove", "extend"):
-            name = self.models[name].tasks[request.task].model or name
-        return self.model(name).resolve(name, request)
+        name = self.model_for(request.model, request.task)
+        parameters = self.model(name).resolve(name, request)
+        if request.model is None and name != self.default:
+            return parameters.model_copy(update={"instead_of": self.default})
+        return parameters
+
+    def model_for(self, model: str | None, task: Task) -> str:
+        """Who runs a request for ``model``; without one the default, or whom that leaves the task to."""
+        if model is None and task in ("remove", "extend"):
+            return self.models[self.default].tasks[task].model or self.default
+        return model or self.default
 
 
 def last_seed(n: int) -> int:

@@ -291,6 +291,13 @@ class JobNotFound(JobError):
     title = "There is no such job"
 
 
+class BatchNotFound(JobError):
+    """No batch has this id, or its record has expired."""
+
+    code = "batch_not_found"
+    title = "There is no such batch"
+
+
 class ImageNotFound(JobError):
     """The job exists but has no image of that index."""
 

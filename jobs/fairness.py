@@ -1,7 +1,40 @@
-"""The order of callers in the queue, and how much one caller may hold of what all share."""
+"""The order of jobs in the queue by priority and caller, and how much one caller may hold of what all share."""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from jobs.schema import Priority
+
+
+class QueuedJob(NamedTuple):
+    """Whose job it is ("": nobody's), and how it waits."""
+
+    caller: str
+    priority: Priority
+
+
+def low_begins(queue: Sequence[QueuedJob]) -> int:
+    """Index of the first job of low priority; the length of the queue where there is none."""
+    return next((index for index, job in enumerate(queue) if job.priority == "low"), len(queue))
+
+
+def overtaken_by(queue: Sequence[QueuedJob], job: QueuedJob) -> int | None:
+    """Where a new job goes into the queue: behind all of normal priority if its own is low, before all of low priority
+    if it is normal, and among its like by ``first_overtaken``.
+
+    Args:
+        queue: the waiting jobs, the next one first.
+        job: the new one.
+
+    Returns:
+        Index of the job that the new one overtakes; None to stand at the end.
+    """
+    begin = low_begins(queue)
+    start, end = (begin, len(queue)) if job.priority == "low" else (0, begin)
+    index = first_overtaken([other.caller for other in queue[start:end]], job.caller)
+    place = end if index is None else start + index
+    return None if place == len(queue) else place
 
 
 def first_overtaken(waiting: Sequence[str], caller: str) -> int | None:

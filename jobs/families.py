@@ -17,10 +17,10 @@ from jobs.schema import (
     Strength,
 )
 
-Family = Literal["sd", "sdxl", "sd3", "flux", "qwen-image"]
+Family = Literal["sd", "sdxl", "sd3", "flux", "qwen-image", "feedforward"]
 
-Law = Literal["diffusion", "flow"]
-"""How noise comes upon a picture: added to it, or mixed with it along a straight line (flow matching)."""
+Law = Literal["diffusion", "flow", "none"]
+"""How noise comes upon a picture: added to it, mixed with it along a straight line (flow matching), or not at all."""
 
 
 NOTHING_NEW = "object, person, animal, text, logo, watermark, shadow"
@@ -48,8 +48,8 @@ class Facts(Record):
     """One family."""
 
     law: Law = Field(description="that its networks are trained by")
-    network: Literal["unet", "transformer"]
-    class_prefix: str = Field(description="how diffusers' names of its pipelines begin")
+    network: Literal["unet", "transformer", "convolutional"]
+    class_prefix: str | None = Field(None, description="how diffusers' names of its pipelines begin; None: it has none")
     single_file_kinds: tuple[str, ...] = Field((), description="diffusers' names of its kinds of single files")
     adapter_layers: str | None = Field(None, description="pattern of names of layers that no other family has")
     text_widths: tuple[int, ...] = Field((), description="widths of the text that published U-Nets attend to")
@@ -66,8 +66,17 @@ class Facts(Record):
         description="a border that goes on as the photo's edge, with its detail",
     )
     hires_strength: Strength = Field(0.5, description="of tiles that are run over an enlarged fill, at most")
+    hires_tiles: int = Field(4, description="tiles that a request gets without asking for them, at most")
     size_px: int
     max_size_px: int
+    max_num_inference_steps: Steps = 200
+    max_n: int = Field(8, description="images of one job at most")
+    needs_surroundings: bool = Field(False, description="paints from what surrounds a hole")
+
+    @property
+    def denoises(self) -> bool:
+        """Whether its networks turn noise into pictures; others paint in one call (``jobs/feedforward.py``)."""
+        return self.law != "none"
 
     @property
     def caches_features(self) -> bool:
@@ -139,6 +148,21 @@ FAMILIES: dict[Family, Facts] = {
         defaults=_sampling(30, 4.0, "flow_euler"),
         size_px=1024,
         max_size_px=1024,
+    ),
+    "feedforward": Facts(
+        law="none",
+        network="convolutional",
+        has_clip=False,
+        guides_by_rows=False,
+        defaults=_sampling(1, 1.0, "none"),
+        remove=Recipe(mask_grow=8),
+        extend=Recipe(),
+        hires_tiles=0,
+        size_px=512,
+        max_size_px=1024,
+        max_num_inference_steps=1,
+        max_n=1,
+        needs_surroundings=True,
     ),
 }
 

@@ -1,7 +1,7 @@
-"""Each tenant's jobs, newest first: a bounded set of ids in Redis beside the jobs, which are the truth."""
+"""Each tenant's jobs, or batches, newest first: a bounded set of ids in Redis beside their records: the truth."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,15 +22,16 @@ class Place:
 
 
 class JobIndex:
-    """Args: lifetime_s: of a list after its latest job."""
+    """Args: lifetime_s: of a list after its latest job. key_of: a caller -> the key of its list."""
 
-    def __init__(self, connection: Redis, lifetime_s: int) -> None:
+    def __init__(self, connection: Redis, lifetime_s: int, key_of: Callable[[str], str] = keys.jobs_of) -> None:
         self.connection = connection
         self.lifetime_s = lifetime_s
+        self._key_of = key_of
 
     def add(self, pipeline: Any, caller: str, job_id: str) -> None:
         """Within the transaction that queues the job."""
-        key = keys.jobs_of(caller)
+        key = self._key_of(caller)
         pipeline.zadd(key, {job_id: time.time_ns() // 1000})
         pipeline.zremrangebyrank(key, 0, -MOST_JOBS - 1)
         pipeline.expire(key, self.lifetime_s)
@@ -46,7 +47,7 @@ class JobIndex:
 
     def _read(self, caller: str, start: str | int, skipped: int, most: int) -> list[Place]:
         rows = self.connection.zrange(
-            *(keys.jobs_of(caller), cast(int, start), cast(int, "-inf")),
+            *(self._key_of(caller), cast(int, start), cast(int, "-inf")),
             desc=True,
             withscores=True,
             byscore=True,
@@ -58,4 +59,4 @@ class JobIndex:
     def forget(self, caller: str, job_ids: Sequence[str]) -> None:
         """Jobs whose records have expired."""
         if job_ids:
-            self.connection.zrem(keys.jobs_of(caller), *job_ids)
+            self.connection.zrem(self._key_of(caller), *job_ids)

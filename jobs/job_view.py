@@ -11,6 +11,7 @@ from jobs.deliveries import DeliveryReport, deliveries_of
 from jobs.errors import Crashed, Undecodable
 from jobs.passes import steps_of
 from jobs.queue import JobQueue, parameters_of
+from jobs.schedulers import SCHEDULERS
 from jobs.schema import (
     Approximation,
     Extension,
@@ -21,6 +22,7 @@ from jobs.schema import (
     MaskReport,
     OutputFormat,
     PictureReport,
+    Priority,
     Progress,
     PromptTokens,
     Record,
@@ -44,10 +46,17 @@ class JobView(Record):
     url: str = Field(description="Its address, without the host.")
     status: JobStatus
     model: str
+    instead_of: str | None = Field(
+        description="The default model, whose catalog entry leaves this task to `model`; null: it does not."
+    )
+    priority: Priority = Field(description="low: it waits behind all jobs of normal priority.")
     attempt: int = Field(description="How often a worker has taken the job up; 0 while it has not been.")
     queue_position: int | None = Field(description="Jobs ahead of it in the queue; null once it has left it.")
     progress: Progress
     seeds: list[int]
+    uses_seeds: bool = Field(
+        description="false: the model draws nothing at random; the picture is the same for any seed."
+    )
     output_format: OutputFormat = Field(description="Of the images.")
     approximate: list[Approximation] = Field(description="What the request gave up for speed; empty: nothing.")
     mask: MaskReport
@@ -128,10 +137,13 @@ def view_of(queue: JobQueue, job: Job) -> JobView:
         url=(url := f"{queue.settings.root_path}/v1/jobs/{job_id}"),
         status=status,
         model=parameters.model,
+        instead_of=parameters.instead_of,
+        priority=job.meta.get("priority", "normal"),
         attempt=int(progress.get("attempt", 0)),
         queue_position=queue.position(job_id) if waits else None,
         progress=_progress(parameters, progress, report, eta_ms),
         seeds=parameters.seeds,
+        uses_seeds=SCHEDULERS[parameters.scheduler].law != "none",
         output_format=parameters.output_format,
         approximate=_approximate(job, report),
         extend=parameters.extend,

@@ -18,6 +18,12 @@ PROBE = "infill:probe"
 DELIVERIES = "infill:deliveries"
 """Sorted set: ``<job id>:<number>`` of what is to be sent out, by the time when it is due (``jobs/deliveries.py``)."""
 
+BATCHES = "infill:batches"
+"""Sorted set: the ids of batches that have not ended, by the time they were made (``jobs/batches.py``)."""
+
+BATCH_FEEDER = "infill:batch-feeder"
+"""The API process that feeds batches into the queue, as machine:process:token; expires with its lease."""
+
 API_KEYS = "infill:api-keys"
 """Hash: a key's id -> its record (``jobs/api_keys.py``)."""
 
@@ -31,6 +37,36 @@ WORKERS = "infill:workers"
 def jobs_of(caller: str) -> str:
     """Sorted set: the ids of a tenant's jobs by the time they were queued (``jobs/job_index.py``)."""
     return f"infill:jobs-of:{caller}"
+
+
+def batches_of(caller: str) -> str:
+    """Sorted set: the ids of a tenant's batches by the time they were made."""
+    return f"infill:batches-of:{caller}"
+
+
+def unfinished_batches_of(caller: str) -> str:
+    """Set: the ids of a caller's batches that have not ended."""
+    return f"infill:unfinished-batches-of:{caller}"
+
+
+def batch(batch_id: str) -> str:
+    """Hash: a batch's record, how many of its lines have been fed, its state and when that changed."""
+    return f"infill:{batch_id}"
+
+
+def batch_jobs(batch_id: str) -> str:
+    """Hash: number of a line that has become a job -> that job; until its outcome is written."""
+    return f"infill:{batch_id}:jobs"
+
+
+def batch_outcomes(batch_id: str) -> str:
+    """Hash: number of a line -> its outcome."""
+    return f"infill:{batch_id}:outcomes"
+
+
+def batch_ended(batch_id: str, status: str) -> str:
+    """Bitmap: the lines that have ended so. Setting a bit twice counts once."""
+    return f"infill:{batch_id}:{status}"
 
 
 def unfinished_of(caller: str) -> str:
@@ -64,6 +100,11 @@ def picture(job_id: str, name: str) -> str:
 def caller(job_id: str) -> str:
     """Whose job it is: a digest of the caller's API key; absent for a caller without one."""
     return f"infill:{job_id}:caller"
+
+
+def priority(job_id: str) -> str:
+    """``low``; absent for a job of normal priority."""
+    return f"infill:{job_id}:priority"
 
 
 def workload(job_id: str) -> str:

@@ -20,12 +20,12 @@ from jobs.connection import is_full
 from jobs.deliveries import Deliveries, Delivery
 from jobs.errors import IdempotencyConflict, JobAlreadyFinished, JobNotFound, NotStored, QueueFull
 from jobs.eta import Workload
-from jobs.fairness import first_overtaken, may_take
+from jobs.fairness import QueuedJob, low_begins, may_take, overtaken_by
 from jobs.job_index import JobIndex
 from jobs.queue_eta import QueueEta
 from jobs.quota import Quota
 from jobs.room import LIVE, Room
-from jobs.schema import InpaintParameters, InputName, MaskReport
+from jobs.schema import InpaintParameters, InputName, MaskReport, Priority
 from jobs.settings import QueueSettings
 from jobs.store import Store
 from jobs.waiting_jobs import WaitingJobs
@@ -77,6 +77,7 @@ class JobQueue:
         pixels: int = 0,
         deliveries: Sequence[Delivery] = (),
         request_id: str = "",
+        priority: Priority = "normal",
     ) -> Submitted:
         """Accept one job, or raise. Callers take turns and leave room for others (``jobs/fairness.py``); the caller ""
         may take all places.
@@ -88,6 +89,8 @@ class JobQueue:
         ``deliveries``: what is sent out when it has ended (``jobs/deliveries.py``).
         ``listed``: whether the caller can ask for a list of its jobs (``jobs/job_index.py``).
         ``request_id``: for the worker's log lines.
+        ``priority``: jobs of low priority wait behind all others, and have places and room of their own
+        (``low_priority_share``), so that however many there are, no other job is refused for them.
 
         The pixels are written first, under a new id that no process reads yet; then one optimistic transaction checks
         the idempotency key, the queue's length and the store's room, and enqueues. A lost reply to EXEC is safe: the
@@ -95,7 +98,7 @@ class JobQueue:
 
         Raises:
             QuotaExceeded: the caller has as much as it may.
-            QueueFull: ``queue_limit`` jobs wait already, or the caller has its share of the places.
+            QueueFull: as many jobs of its priority wait as may, or the caller has its share of their places.
             StoreFull: ``memory_share`` of Redis' memory limit is used, reserved, or would be with this job.
             TooLarge: this job alone would need more than that.
             IdempotencyConflict: the key came before with another request.
@@ -104,16 +107,18 @@ class JobQueue:
             return replay
         keep_mask = mask_report.sources != ["file"]  # a file is the caller's own, and can be as long as it likes
         kept_bytes = len(inputs["mask"]) if keep_mask else 0
-        self.check_room(wanted=sum(map(len, inputs.values())) + kept_bytes + result_bytes)
+        self.check_room(wanted=sum(map(len, inputs.values())) + kept_bytes + result_bytes, priority=priority)
         meta: dict[str, Any] = {"mask": mask_report.model_dump(), "approximate": list(approximate), "owner": caller}
+        if priority == "low":
+            meta["priority"] = priority
         if request_id:
             meta["request_id"] = request_id
         if deliveries:
             meta["deliveries"] = [delivery.model_dump() for delivery in deliveries]
-        job = self._new_job(parameters, meta)
+        job, asked = self._new_job(parameters, meta, priority), QueuedJob(caller, priority)
         try:
             self.store.put_inputs(job.id, inputs, keep_mask)
-            submitted = self._enqueue(job, idempotency, caller, work, result_bytes, listed, pixels, len(deliveries))
+            submitted = self._enqueue(job, idempotency, asked, work, result_bytes, listed, pixels, len(deliveries))
         except Exception as error:
             with suppress(Exception):
                 self.store.drop_submitted(job.id)
@@ -124,7 +129,8 @@ class JobQueue:
             self.store.drop_submitted(job.id)
         return submitted
 
-    def _new_job(self, parameters: InpaintParameters, meta: dict[str, Any]) -> Job:
+    def _new_job(self, parameters: InpaintParameters, meta: dict[str, Any], priority: Priority) -> Job:
+        """One of low priority that comes back from its worker goes to the end of the queue."""
         settings = self.settings
         return self.rq.create_job(
             JOB_FUNCTION,
@@ -135,7 +141,7 @@ class JobQueue:
             result_ttl=settings.record_ttl_s,
             failure_ttl=settings.record_ttl_s,
             description="inpaint",
-            retry=Retry(max=settings.max_attempts - 1, enqueue_at_front=True),
+            retry=Retry(max=settings.max_attempts - 1, enqueue_at_front=priority == "normal"),
         )
 
     def replay(self, idempotency: Idempotency) -> Submitted | None:
@@ -143,37 +149,46 @@ class JobQueue:
         earlier = cast("bytes | None", self.connection.get(keys.idempotency(idempotency.key_digest)))
         return _replay(earlier, idempotency) if earlier else None
 
-    def check_room(self, caller: str = "", wanted: int = 0) -> None:
+    def check_room(self, caller: str = "", wanted: int = 0, priority: Priority = "normal") -> None:
         """Raise what ``submit`` would if ``caller`` could not submit a job of ``wanted`` bytes now.
 
         ``submit`` asks again, exactly.
         """
-        depth = self.depth()
-        self._check_depth(depth)
-        callers = self.waiting.callers(self.waiting.ids()) if caller and depth else []
-        self._check_share(callers, caller)
+        self._check_places(self._queued(), QueuedJob(caller, priority))
         self.quota.check(caller, pixels=0)
-        self.room.check(wanted)
+        self.room.check(wanted, priority)
 
-    def _check_depth(self, depth: int) -> None:
-        limit = self.settings.queue_limit
+    def _queued(self) -> list[QueuedJob]:
+        """The waiting jobs, the next one first."""
+        waiting = self.waiting.ids()
+        queued = self.waiting.jobs(waiting)
+        if not self._is_the_list(self.connection, waiting, low_begins(queued)):
+            self.waiting.forget()
+            queued = self.waiting.jobs(self.waiting.ids())
+        return queued
+
+    def _check_places(self, queued: Sequence[QueuedJob], job: QueuedJob) -> None:
+        """Raise QueueFull where no place is free for one more, or the free ones are kept for other callers.
+
+        ``queued``: the waiting jobs.
+        """
+        settings, low = self.settings, job.priority == "low"
+        limit, kind = (settings.low_priority_limit, "jobs of low priority") if low else (settings.queue_limit, "jobs")
+        callers = [other.caller for other in queued if other.priority == job.priority]
+        own, depth = callers.count(job.caller), len(callers)
         if depth >= limit:
-            raise QueueFull(f"{depth} jobs wait already; at most {limit} may.", self.retry_after_s())
-
-    def _check_share(self, callers: Sequence[str], caller: str) -> None:
-        """Raise QueueFull where the free places are kept for others. ``callers``: of the waiting jobs."""
-        own, limit = callers.count(caller), self.settings.queue_limit
-        if caller and not may_take(own, len(callers), limit, self.settings.caller_share):
+            raise QueueFull(f"{depth} {kind} wait already; at most {limit} may.", self.retry_after_s(job.priority))
+        if job.caller and not may_take(own, depth, limit, settings.caller_share):
             raise QueueFull(
-                f"{len(callers)} jobs wait already, {own} of them yours; of {limit} places, some are kept for others.",
-                self.retry_after_s(),
+                f"{depth} {kind} wait already, {own} of them yours; of {limit} places, some are kept for others.",
+                self.retry_after_s(job.priority),
             )
 
     def _enqueue(
         self,
         job: Job,
         idempotency: Idempotency | None,
-        caller: str,
+        asked: QueuedJob,
         work: Workload | None,
         result_bytes: int,
         listed: bool,
@@ -181,7 +196,7 @@ class JobQueue:
         deliveries: int,
     ) -> Submitted:
         idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
-        now = self.deliveries.now() if deliveries else 0.0
+        now, caller = self.deliveries.now() if deliveries else 0.0, asked.caller
         watched = [self.rq.key, job.key, *self.quota.watched(caller), *([idempotency_key] if idempotency_key else [])]
         while True:
             with self.connection.pipeline() as pipeline:
@@ -192,16 +207,15 @@ class JobQueue:
                     if idempotency and idempotency_key and (earlier := pipeline.get(idempotency_key)):
                         return _replay(cast(bytes, earlier), idempotency)
                     waiting = self.waiting.ids()
-                    self._check_depth(len(waiting))
-                    self.room.check_exactly(result_bytes, pipeline)
-                    callers = self.waiting.callers(waiting)
-                    self._check_share(callers, caller)
-                    self.quota.check(caller, pixels, pipeline)
-                    index = first_overtaken(callers, caller)
+                    queued = self.waiting.jobs(waiting)
+                    index = overtaken_by(queued, asked)
                     overtaken = None if index is None else waiting[index]
-                    if overtaken and pipeline.lpos(self.rq.key, overtaken) is None:  # the copy was not the list
+                    if not self._is_the_list(pipeline, waiting, low_begins(queued), overtaken):
                         self.waiting.forget()
                         continue
+                    self._check_places(queued, asked)
+                    self.room.check_exactly(result_bytes, asked.priority, pipeline)
+                    self.quota.check(caller, pixels, pipeline)
                     pipeline.multi()
                     if idempotency and idempotency_key:
                         value = f"{job.id}:{idempotency.fingerprint}"
@@ -214,17 +228,27 @@ class JobQueue:
                         self.index.add(pipeline, caller, job.id)
                     if caller:
                         pipeline.set(keys.caller(job.id), caller, ex=self.settings.input_ttl_s)
+                    if asked.priority == "low":
+                        pipeline.set(keys.priority(job.id), "low", ex=self.settings.input_ttl_s)
                     if work:
                         pipeline.set(keys.workload(job.id), work.model_dump_json(), ex=self.settings.input_ttl_s)
                     if overtaken:
                         pipeline.lrem(self.rq.key, -1, job.id)
                         pipeline.linsert(self.rq.key, "BEFORE", overtaken, job.id)
                     pipeline.execute()
-                    self.waiting.added(waiting, index, job.id, caller)
+                    self.waiting.added(waiting, index, job.id, asked)
                     self.eta.added(job.id, work, overtaken)
                     return Submitted(job.id, replayed=False)
                 except WatchError:
                     continue
+
+    def _is_the_list(self, connection: Any, waiting: Sequence[str], low: int, overtaken: str | None = None) -> bool:
+        """Whether the copy of the list fits where it matters: in the place of the first job of low priority, by which
+        the places are counted, and in that the job to be overtaken is there.
+        """
+        if low < len(waiting) and connection.lpos(self.rq.key, waiting[low]) != low:
+            return False
+        return overtaken is None or connection.lpos(self.rq.key, overtaken) is not None
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued, being picked up, or running (then at its next step boundary).
@@ -275,17 +299,21 @@ class JobQueue:
         """Jobs that wait."""
         return self.connection.llen(self.rq.key)
 
+    def low_priority_depth(self) -> int:
+        """Those of them that are of low priority."""
+        return sum(job.priority == "low" for job in self._queued())
+
     def position(self, job_id: str) -> int | None:
         """Jobs ahead of this one; None once it has left the queue."""
         return cast("int | None", self.connection.lpos(self.rq.key, job_id))
 
-    def retry_after_s(self) -> int:
+    def retry_after_s(self, priority: Priority = "normal") -> int:
         """Seconds until a refused caller should try again; 1 to 60.
 
-        By then half of the waiting jobs are predicted to have started. Where their cost is unknown: the time in which
-        the queue drains at the measured rate.
+        By then half of the waiting jobs of its priority are predicted to have started. Where their cost is unknown: the
+        time in which the queue drains at the measured rate.
         """
-        wait_s = self.eta.room_s()
+        wait_s = self.eta.room_s(priority)
         if wait_s is None:
             rate = self.store.drain_rate()
             wait_s = self.depth() / rate if rate else 5

@@ -4,6 +4,7 @@ Estimates are computed on request from records. There are no counters that a cra
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from threading import Lock
 from typing import cast
@@ -13,6 +14,7 @@ from redis import Redis
 
 from jobs import keys
 from jobs.eta import Workload, expected
+from jobs.schema import Priority
 from jobs.simulation import Interval, Simulation
 from jobs.speed import Cost, WorkerSpeed
 from jobs.waiting_jobs import FRESH_S, WaitingJobs
@@ -36,9 +38,10 @@ class QueueEstimate:
         serving = [worker for worker in workers if not worker.loading]  # how long a load takes is not known
         running = [cost.times(worker.slowdown) for worker in serving for cost in worker.left]
         self._simulation = Simulation(running, sum(worker.seats for worker in serving), len(serving))
-        self._predictable = bool(serving)
+        self._serving = self._predictable = bool(serving)
         self._indices: dict[str, int | None] = {}
         self._overtaking: dict[str, Interval | None] = {}
+        self._delays_s = defaultdict[str, float](float)  # of a waiting job, by those that have overtaken it since
         self._lock = Lock()
         for job_id, cost in zip(job_ids, costs, strict=True):
             self._append(job_id, cost, 0.0)
@@ -55,20 +58,24 @@ class QueueEstimate:
         with self._lock:
             return self._interval(job_id)
 
-    def middle(self) -> Interval | None:
-        """When the job in the middle of the queue runs; None if too little is known, or if no job is waiting."""
-        return self.interval(self.job_ids[(len(self.job_ids) - 1) // 2]) if self.job_ids else None
+    def middle(self, job_ids: Sequence[str]) -> Interval | None:
+        """When the middle one of these jobs runs; None if too little is known, or if there is none."""
+        return self.interval(job_ids[(len(job_ids) - 1) // 2]) if job_ids else None
 
     def add(self, job_id: str, cost: Cost | None, overtaken: str | None) -> None:
-        """Add a new job, at the end or before ``overtaken``. The jobs behind it keep their intervals."""
+        """Add a new job, at the end or before ``overtaken``. The jobs behind it keep their intervals.
+
+        Where too little is known of the one that it overtakes, it is left out: the next estimate has it.
+        """
         with self._lock:
             if job_id in self:
                 return
             if overtaken is None:
                 self.job_ids.append(job_id)
                 self._append(job_id, cost, self.age_s)
-            elif overtaken in self:
-                self._overtaking[job_id] = self._before(self._interval(overtaken), cost)
+            elif overtaken in self and not (self._serving and self._interval(overtaken) is None):
+                self.job_ids.insert(self.job_ids.index(overtaken), job_id)
+                self._overtaking[job_id] = self._before(overtaken, cost)
                 self._add_cost(cost)
 
     def _append(self, job_id: str, cost: Cost | None, from_s: float) -> None:
@@ -76,11 +83,13 @@ class QueueEstimate:
         self._predictable = self._predictable and cost is not None
         self._indices[job_id] = self._simulation.add(cost, from_s) if cost and self._predictable else None
 
-    def _before(self, behind: Interval | None, cost: Cost | None) -> Interval | None:
+    def _before(self, overtaken: str, cost: Cost | None) -> Interval | None:
+        behind = self._interval(overtaken)
         if behind is None or cost is None:
             return None
-        crowd = self._simulation.full_crowd
-        return Interval(behind.start_s, behind.start_s + max(cost.alone_s, cost.batched_s * crowd))
+        start_s = behind.start_s + self._delays_s[overtaken]
+        self._delays_s[overtaken] += cost.batched_s / self._simulation.devices
+        return Interval(start_s, start_s + max(cost.alone_s, cost.batched_s * self._simulation.full_crowd))
 
     def _add_cost(self, cost: Cost | None) -> None:
         self.cost_s = None if cost is None or self.cost_s is None else self.cost_s + cost.batched_s
@@ -115,13 +124,14 @@ class QueueEta:
         interval = estimate.interval(job_id) if job_id in estimate else None
         return None if interval is None else round(1000 * max(0.0, interval.end_s - estimate.age_s), 1)
 
-    def room_s(self) -> float | None:
-        """Predicted time until half of the waiting jobs have been taken up; None if too little is known.
+    def room_s(self, priority: Priority) -> float | None:
+        """Predicted time until half of the waiting jobs of a priority have been taken up; None if too little is known.
 
         A caller that comes then finds room, and comes before the workers run out of work.
         """
         estimate = self._estimate()
-        middle = estimate.middle()
+        queued = zip(estimate.job_ids, self.waiting.jobs(estimate.job_ids), strict=True)
+        middle = estimate.middle([job_id for job_id, job in queued if job.priority == priority])
         return None if middle is None else max(0.0, middle.start_s - estimate.age_s)
 
     def cost_s(self) -> float | None:

@@ -20,7 +20,7 @@ from jobs.errors import StoreFull, TooLarge
 from jobs.file_structure import manifest_bytes
 from jobs.outputs import METADATA_BYTES, file_bytes, manifest_room
 from jobs.previews import MAX_BYTES as PREVIEW_BYTES
-from jobs.schema import InpaintParameters
+from jobs.schema import InpaintParameters, Priority
 from jobs.settings import QueueSettings
 from jobs.store import Store
 
@@ -44,12 +44,13 @@ class Memory:
     reserved: int
     limit: float
 
-    def has(self, wanted: int) -> bool:
-        return self.used + self.reserved + wanted <= self.limit
+    def has(self, wanted: int, share: float = 1.0) -> bool:
+        """Whether there is room for so many bytes more in a share of the limit."""
+        return self.used + self.reserved + wanted <= share * self.limit
 
-    def could_have(self, wanted: int) -> bool:
-        """Whether an empty Redis would have room."""
-        return self.empty + wanted <= self.limit
+    def most(self, share: float = 1.0) -> float:
+        """Bytes for which an empty Redis would have room."""
+        return max(0, share * self.limit - self.empty)
 
 
 class Room:
@@ -74,22 +75,27 @@ class Room:
         reserved = cast("list[bytes]", connection.hvals(keys.RESERVED))
         return _memory(connection.info("memory"), reserved, self.settings.memory_share)
 
-    def check(self, wanted: int) -> None:
+    def check(self, wanted: int, priority: Priority = "normal") -> None:
         """Raise TooLarge for bytes that can never fit, StoreFull for those that do not fit now."""
-        memory = self.memory()
-        if not memory.could_have(wanted):
+        memory, share = self.memory(), self._share(priority)
+        if wanted > memory.most(share):
+            of_low = " for jobs of low priority" if priority == "low" else ""
             raise TooLarge(
                 f"image, n: the uploads and results may take {wanted / 1e6:.0f} MB, and the store never has more than "
-                f"{max(0, memory.limit - memory.empty) / 1e6:.0f} MB. Lower n or send a smaller picture."
+                f"{memory.most(share) / 1e6:.0f} MB{of_low}. Lower n or send a smaller picture."
             )
-        if not memory.has(wanted):
+        if not memory.has(wanted, share):
             record_forgotten_ends(self.store)
-            self.check_exactly(wanted)
+            self.check_exactly(wanted, priority)
 
-    def check_exactly(self, wanted: int, connection: Any = None) -> None:
+    def check_exactly(self, wanted: int, priority: Priority = "normal", connection: Any = None) -> None:
         """Raise StoreFull if so many more bytes do not fit. ``connection``: a pipeline that watches the queue."""
-        if not self.memory(connection).has(wanted):
+        if not self.memory(connection).has(wanted, self._share(priority)):
             raise self.full()
+
+    def _share(self, priority: Priority) -> float:
+        """Of the memory for pictures, what jobs of this priority may fill it to."""
+        return self.settings.low_priority_share if priority == "low" else 1.0
 
     def full(self) -> StoreFull:
         """To be raised."""

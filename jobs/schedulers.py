@@ -37,8 +37,9 @@ SCHEDULERS: dict[str, NoiseScheduler] = {
     "flow_euler": NoiseScheduler(description="Euler for flow matching (Esser et al. 2024)", law="flow"),
     "flow_euler_karras": NoiseScheduler(description="Euler for flow matching on the Karras sigmas", law="flow"),
     "flow_heun": NoiseScheduler(description="Heun for flow matching, two network calls a step", law="flow", order=2),
+    "none": NoiseScheduler(description="No noise: the network paints in one call", law="none", max_steps=1),
 }
-"""``worker/denoise/sampling.py`` knows the diffusers class of each."""
+"""``worker/denoise/sampling.py`` knows the diffusers class of each that has noise."""
 
 
 def skipped_steps(steps: int, strength: float, flow: bool) -> int:

@@ -45,10 +45,13 @@ Scheduler = Literal[
     "flow_euler",
     "flow_euler_karras",
     "flow_heun",
+    "none",
 ]
 Task = Literal["fill", "remove", "extend", "replace_background"]
 """The last one is known to the API alone: a fill of what is behind the subject."""
 Crop = Literal["auto", "off"]
+Priority = Literal["normal", "low"]
+"""A job of low priority waits behind all of normal priority."""
 Hires = Literal["off", "tile"]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 OutputColor = Literal["auto", "rgb"]
@@ -200,6 +203,9 @@ class InpaintRequest(Common):
     cache_interval: CacheInterval | None = Field(
         None, description="Of so many network calls one computes the deep features, the others reuse them; 1: exact."
     )
+    priority: Priority = Field(
+        "normal", description="low: the job waits behind all jobs of normal priority, also those that come later."
+    )
 
 
 class Extension(Record):
@@ -256,6 +262,8 @@ class InpaintParameters(Common):
     # left out where it says nothing, for workers of an older version refuse a field that they do not know
     cache_interval: CacheInterval = Field(1, exclude_if=lambda interval: interval == 1)
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
+    instead_of: str | None = Field(None, exclude_if=lambda model: model is None)
+    """The model whose catalog entry leaves the task to ``model``."""
     tiles: Tiles | None = Field(None, exclude_if=lambda tiles: tiles is None)
 
     @property

@@ -28,6 +28,9 @@ class QueueSettings(BaseSettings):
         "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path under which a proxy serves the API, as /infill"
     )
     queue_limit: int = Field(256, ge=1, description="jobs that may wait; the next one is answered 429")
+    low_priority_share: float = Field(
+        0.5, gt=0, le=1, description="of low-priority jobs: places beside queue_limit, and of pictures' memory"
+    )
     caller_share: float = Field(0.95, gt=0, le=1, description="share of a limit that one caller alone can take up")
     caller_jobs: int = Field(0, ge=0, description="jobs of one caller that may wait and run at a time; 0: any number")
     caller_megapixels_per_day: int = Field(
@@ -69,6 +72,11 @@ class QueueSettings(BaseSettings):
         if not 24 <= length <= 64:
             raise ValueError("write whsec_ and base64 of 24 to 64 random bytes")
         return value
+
+    @property
+    def low_priority_limit(self) -> int:
+        """Jobs of low priority that may wait, beside ``queue_limit`` others."""
+        return max(1, int(self.low_priority_share * self.queue_limit))
 
     @property
     def redis(self) -> RedisAddress:

@@ -111,7 +111,7 @@ class Store:
         with self.connection.pipeline(transaction=False) as pipeline:
             if caller:
                 pipeline.srem(keys.unfinished_of(caller.decode()), job_id)
-            pipeline.unlink(keys.caller(job_id), keys.workload(job_id))
+            pipeline.unlink(keys.caller(job_id), keys.priority(job_id), keys.workload(job_id))
             pipeline.unlink(keys.preview(job_id), keys.preview_wish(job_id))
             pipeline.hdel(keys.RESERVED, job_id)
             hasten(pipeline, job_id, ended_at)

@@ -9,6 +9,7 @@ from typing import cast
 from redis import Redis
 
 from jobs import keys
+from jobs.fairness import QueuedJob
 
 FRESH_S = 0.5
 """How old a copy, or an estimate made from it, may be."""
@@ -39,7 +40,7 @@ class Copy:
 
 
 class WaitingJobs:
-    """The waiting jobs and their callers, as this process last read them or changed them itself.
+    """The waiting jobs, their callers and priorities, as this process last read them or changed them itself.
 
     Length, first and last id are compared with Redis at each call; where they do not fit, and after ``FRESH_S`` in any
     case, the list is read again. Unnoticed until then: other processes that added a job in the middle and canceled
@@ -54,7 +55,7 @@ class WaitingJobs:
         self.connection = connection
         self.queue_key = queue_key
         self._copy = Copy((), -math.inf)
-        self._callers: dict[str, str] = {}
+        self._jobs: dict[str, QueuedJob] = {}
 
     def ids(self) -> tuple[str, ...]:
         """The ids, the next job first. After a WATCH on the list they hold until it changes."""
@@ -66,21 +67,29 @@ class WaitingJobs:
         self._copy = self._copy.now(depth, head, tail) or self._read()
         return self._copy.ids
 
-    def callers(self, ids: Sequence[str]) -> list[str]:
-        """Each job's caller; "" where it has none."""
-        known = self._callers
+    def jobs(self, ids: Sequence[str]) -> list[QueuedJob]:
+        """Each job's caller and priority."""
+        known = self._jobs
         if unknown := [job_id for job_id in ids if job_id not in known]:
-            found = cast("list[bytes | None]", self.connection.mget([keys.caller(job_id) for job_id in unknown]))
-            read = {job_id: (raw or b"").decode() for job_id, raw in zip(unknown, found, strict=True)}
+            read = self._look_up(unknown)
             known = {job_id: read[job_id] if job_id in read else known[job_id] for job_id in ids}
-            self._callers = known
+            self._jobs = known
         return [known[job_id] for job_id in ids]
 
-    def added(self, ids: Sequence[str], index: int | None, job_id: str, caller: str) -> None:
+    def _look_up(self, ids: Sequence[str]) -> dict[str, QueuedJob]:
+        asked = [key(job_id) for key in (keys.caller, keys.priority) for job_id in ids]
+        found = cast("list[bytes | None]", self.connection.mget(asked))
+        callers, priorities = found[: len(ids)], found[len(ids) :]
+        return {
+            job_id: QueuedJob((caller or b"").decode(), "low" if priority == b"low" else "normal")
+            for job_id, caller, priority in zip(ids, callers, priorities, strict=True)
+        }
+
+    def added(self, ids: Sequence[str], index: int | None, job_id: str, job: QueuedJob) -> None:
         """This process has added a job to ``ids``: before the one at ``index``, or at the end."""
         place = len(ids) if index is None else index
         self._copy = Copy((*ids[:place], job_id, *ids[place:]), self._copy.at)
-        self._callers[job_id] = caller
+        self._jobs[job_id] = job
 
     def removed(self, job_id: str) -> None:
         """This process has canceled a waiting job."""

@@ -38,6 +38,10 @@ def _run(options: Namespace) -> int:
             from launch.edit import edit
 
             return edit(options, say)
+        case "batch":
+            from launch.batch import batch
+
+            return batch(options, say)
         case "completion":
             import shtab
 

@@ -77,6 +77,11 @@ def _entry(source: str, family: str | None) -> dict[str, Any]:
     if path.is_dir():
         return _folder(path.resolve(), family)
     if path.suffix.lower() in FILE_SUFFIXES:
+        if family == "feedforward":
+            raise LaunchError(
+                f"{path}: a network that paints in one call needs its convention and allow_pickle too. Write its entry "
+                "by hand, as docs/models.md shows."
+            )
         if path.suffix.lower() != ".safetensors":
             raise LaunchError(f"{path}: files of this kind are not read. Convert it to .safetensors.")
         _check_file(path)
@@ -93,8 +98,10 @@ def _folder(folder: Path, family: str | None) -> dict[str, Any]:
         raise LaunchError(
             f"{folder} is no diffusers folder: it has no model_index.json that names a pipeline."
         ) from None
-    prefixes = sorted(FAMILIES, key=lambda name: -len(FAMILIES[name].class_prefix))
-    found = next((name for name in prefixes if kind.startswith(FAMILIES[name].class_prefix)), None)
+    prefixes = {facts.class_prefix: name for name, facts in FAMILIES.items() if facts.class_prefix}
+    found = next(
+        (prefixes[prefix] for prefix in sorted(prefixes, key=len, reverse=True) if kind.startswith(prefix)), None
+    )
     if found is None or (family and family != found):
         asked = f"not {family}" if family and found else f"known families: {', '.join(FAMILIES)}"
         raise LaunchError(f"{folder} holds a {kind}, of {f'family {found}' if found else 'no known family'}; {asked}.")

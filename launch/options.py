@@ -15,7 +15,20 @@ def parser() -> ArgumentParser:
     made = ArgumentParser(prog="infill", description="Inpainting over HTTP.", epilog=EPILOG)
     made.add_argument("--version", action="version", version=f"infill {_version()}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_up_and_demo, _processes, _edit, _mask, _jobs, _models, _loras, _keys, _config, _train, _completion):
+    for add in (
+        _up_and_demo,
+        _processes,
+        _edit,
+        _batch,
+        _mask,
+        _jobs,
+        _models,
+        _loras,
+        _keys,
+        _config,
+        _train,
+        _completion,
+    ):
         add(lambda name, text: commands.add_parser(name, help=text, description=text))
     return made
 
@@ -33,7 +46,7 @@ Add = Callable[[str, str], ArgumentParser]
 def _up_and_demo(add: Add) -> None:
     for name, text in (
         ("up", "start Redis, the API and workers, and serve until Ctrl-C"),
-        ("demo", "start the same, repaint the demo photo, show the times, stop"),
+        ("demo", "start the same, remove a straw from a photo, extend it, show the times, stop"),
     ):
         _stack(add(name, text))
 
@@ -78,6 +91,21 @@ def _edit(add: Add) -> None:
     command.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="wait so long (300)")
     command.add_argument("--json", action="store_true", help="print each job as a line of JSON")
     command.add_argument("--timings", action="store_true", help="print where the time went")
+    _service(command)
+
+
+def _batch(add: Add) -> None:
+    command = add("batch", "repaint many photos, a line of JSON each; the same command again does what is missing")
+    command.add_argument("lines", type=Path, metavar="LINES.jsonl", help="a line: custom_id, image, mask, other fields")
+    command.add_argument("-o", "--out", type=Path, required=True, help="folder for the pictures and results.jsonl")
+    command.add_argument(
+        "--at-once",
+        type=int,
+        choices=range(1, 65),
+        default=16,
+        metavar="NUMBER",
+        help="lines under way at a time (16)",
+    )
     _service(command)
 
 
@@ -126,7 +154,9 @@ def _models(add: Add) -> None:
     adding = actions.add_parser("add", help="append a model to a catalog file, which is made if need be")
     adding.add_argument("name", help="what requests will call it")
     adding.add_argument("source", help="a diffusers folder, a .safetensors file, or org/name on the hub")
-    adding.add_argument("--family", choices=("sd", "sdxl", "sd3", "flux", "qwen-image"), help="a folder says it itself")
+    adding.add_argument(
+        "--family", choices=("sd", "sdxl", "sd3", "flux", "qwen-image", "feedforward"), help="a folder says it itself"
+    )
     fetching = actions.add_parser("fetch", help="download models of a catalog from the hub, before a worker needs them")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="of models in the catalog")
     for action in (adding, fetching):

@@ -21,14 +21,28 @@ def changed_outside_mask(photo: Path, mask: Path, result: Path) -> int:
     return int(np.count_nonzero((before != after).any(axis=2) & keep))
 
 
-def write_side_by_side(photo: Path, mask: Path, result: Path, target: Path) -> None:
-    """Write the photo with the mask tinted and outlined, and the result beside it, each under its label."""
-    left = _tinted(Image.open(photo).convert("RGB"), Image.open(mask).convert("L"))
-    right = Image.open(result).convert("RGB")
-    sheet = Image.new("RGB", (left.width + GAP_PX + right.width, BAND_PX + max(left.height, right.height)), "white")
-    for label, picture, x in (("before: the red part is masked", left, 0), ("after", right, left.width + GAP_PX)):
+def changed_in_photo(photo: Path, result: Path, left: int, top: int) -> int:
+    """Pixels of ``photo`` that differ from ``result``, which is the photo with borders; all where they do not fit."""
+    before, after = (np.asarray(Image.open(path).convert("RGBA")) for path in (photo, result))  # (H, W, 4)
+    height, width = before.shape[:2]
+    inside = after[top : top + height, left : left + width]
+    return int(np.count_nonzero((before != inside).any(axis=2))) if inside.shape == before.shape else height * width
+
+
+def write_side_by_side(photo: Path, mask: Path, removed: Path, extended: Path, target: Path) -> None:
+    """Write the photo with the mask tinted and outlined, and the two results beside it, each under its label."""
+    pictures = {
+        "before: the red part is masked": _tinted(Image.open(photo).convert("RGB"), Image.open(mask).convert("L")),
+        "removed": Image.open(removed).convert("RGB"),
+        "extended": Image.open(extended).convert("RGB"),
+    }
+    width = sum(picture.width + GAP_PX for picture in pictures.values()) - GAP_PX
+    height = BAND_PX + max(picture.height for picture in pictures.values())
+    sheet, x = Image.new("RGB", (width, height), "white"), 0
+    for label, picture in pictures.items():
         sheet.paste(picture, (x, BAND_PX))
         ImageDraw.Draw(sheet).text((x + 8, BAND_PX // 2), label, INK, ImageFont.load_default(18), anchor="lm")
+        x += picture.width + GAP_PX
     sheet.save(target)
 
 

@@ -69,12 +69,16 @@ class Easel:
         return box["x"] + left + scale * x, box["y"] + top + scale * y
 
     def drag(self, *points: Point) -> None:
-        mouse = self.page.mouse
-        mouse.move(*self.on_screen(*points[0]))
-        mouse.down()
-        for point in points[1:]:
-            mouse.move(*self.on_screen(*point), steps=4)
-        mouse.up()
+        drag(self.page, *(self.on_screen(*point) for point in points))
+
+    def click(self, *point: float, beside: bool = False) -> None:
+        """With Find: point at what is to be found, or beside it."""
+        self.page.locator("#stage").scroll_into_view_if_needed()
+        if beside:
+            self.page.keyboard.down("Alt")
+        self.page.mouse.click(*self.on_screen(*point))
+        if beside:
+            self.page.keyboard.up("Alt")
 
     def touch(self, *fingers: tuple[Point, Point], drag: int = 4) -> None:
         """Fingers that come down one after the other, move from one point to another, and are lifted."""
@@ -99,6 +103,15 @@ class Easel:
         with Image.open(saved.value.path()) as image:
             assert image.size == self.size
             return np.asarray(image.convert("L"))
+
+
+def drag(page: Page, *places: Point) -> None:
+    """The mouse goes down at the first place of the screen and up at the last one."""
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
 
 
 def between(begin: Point, end: Point, share: float) -> Point:

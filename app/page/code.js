@@ -7,11 +7,12 @@ import {LANGUAGES} from "./snippets.js";
 
 const COPIED_MS = 2000;
 
-/** `request()` returns {photo, values}: the photo's name and the fields that would be sent. */
+/** `request()` returns {photo, values, masked}: the photo's name, the fields, and whether a mask would be sent. */
 export function showCode(request) {
   const write = language => {
-    const {photo, values} = request(), url = new URL(".", document.baseURI).href.replace(/\/$/, "");
-    const given = {url, photo, values, keyed: Boolean(key.get()), result: nameOf(photo, 0, 1)};
+    const {photo, values, masked} = request(), url = new URL(".", document.baseURI).href.replace(/\/$/, "");
+    const given = {url, photo, values, masked, keyed: Boolean(key.get()), result: nameOf(photo, 0, 1)};
+    $("with-mask").hidden = !masked;
     $("listing").textContent = LANGUAGES[language](given);
   };
   $("languages").replaceChildren(...Object.keys(LANGUAGES).map((name, index) => radio(name, {name}, !index)));

@@ -22,13 +22,14 @@ async function store(mode) {
   return (await opened).transaction(STORE, mode).objectStore(STORE);
 }
 
-const bytesOf = ({photo, mask, images}) => [photo, mask, ...images].reduce((sum, {size}) => sum + size, 0);
+const bytesOf = ({photo, mask, images}) => [photo, mask, ...images].reduce((sum, file) => sum + (file?.size ?? 0), 0);
 
 async function all() {
   return done((await store("readonly")).getAll());
 }
 
-/** This visit's entries, the newest first: {at, name, photo, mask, images, view, values}; the files are Blobs. */
+/** This visit's entries, the newest first: {at, name, photo, mask, images, view, values}; the files are Blobs. An
+ *  extension has no mask. */
 export async function entries() {
   const kept = (await all()).reverse();
   const old = kept.filter(({visit, at}) => visit !== VISIT && at < Date.now() - DAY_MS);

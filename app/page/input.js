@@ -1,8 +1,13 @@
-// What hands do on the stage: paint, box and lasso with mouse, pen, finger or keys; zoom and pan by wheel, keys and two
-// fingers; move the divider of a comparison.
+// What hands do on the stage: paint, box and lasso with mouse, pen, finger or keys; point at what is to be found; drag
+// the frame of an extension; zoom and pan by wheel, keys and two fingers; move the divider of a comparison.
+
+import {Frame} from "./frame.js";
+import {extentOf} from "./shapes.js";
 
 const KEY_STEP = 8;       // CSS pixels that an arrow key moves the brush; with Shift four times as many
 const WHEEL = 0.0015;
+const HOLD_MS = 500;      // that a finger stays where it is to point beside a subject
+const STILL = 6;          // CSS pixels that a click or a held finger may move
 const TOOLS = {b: "brush", e: "eraser", r: "box", l: "lasso", f: "find"};
 const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 
@@ -11,16 +16,18 @@ const middle = ([ax, ay], [bx, by]) => [(ax + bx) / 2, (ay + by) / 2];
 
 export class Input {
   /**
-   * `changed()` is called when the mask is another, `moved()` when the view is, `find(points, clicked)` where something
-   * is to be found at a point or in a box; `locked()`: no painting now.
+   * `changed()` is called when the mask is another, `moved()` when the view is; `findIn(corners)` and `point(at, on)`
+   * where something is to be found in a box, or by a point on it or beside it; `framed(borders, still)` where the frame
+   * is dragged, `still` until it is let go; `locked()`: no painting now.
    */
-  constructor(stage, {changed, moved, find, locked}) {
-    Object.assign(this, {stage, changed, moved, find, locked});
+  constructor(stage, {changed, moved, findIn, point, framed, locked}) {
+    Object.assign(this, {stage, changed, moved, findIn, point, locked});
     this.tool = "brush";
     this.size = 44;            // of the brush, in CSS pixels
     this.pointers = new Map(); // id -> place on the stage, of those that are down
     this.painter = null;       // id of the pointer that paints, or "keys"
     this.at = null;            // where the keys' brush is, in pixels of the photo
+    this.frame = new Frame(stage, framed);
     const {element} = stage;
     for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "keydown", "blur"])
       element.addEventListener(name, event => this[name](event));
@@ -36,7 +43,7 @@ export class Input {
   // ---- painting: the same for pointers and keys
 
   begin(painter, place) {
-    if (this.stage.mode !== "paint" || this.locked()) return;
+    if (this.stage.mode !== "paint" || this.stage.framing || this.locked()) return;
     const {view, mask} = this.stage, point = view.toPhoto(place);
     this.painter = painter;
     const corner = point.map(Math.round), boxed = this.tool === "box" || this.tool === "find";
@@ -61,21 +68,30 @@ export class Input {
   }
 
   /** Keeps what was drawn, unless it is a box or lasso around nothing. */
-  end() {
-    const {mask} = this.stage, {draft} = mask;
-    this.painter = mask.draft = null;
-    const xs = draft.points.map(([x]) => x), ys = draft.points.map(([, y]) => y);
-    const flat = Math.max(...xs) - Math.min(...xs) < 1 || Math.max(...ys) - Math.min(...ys) < 1;
-    this.stage.redraw();
-    if (this.tool === "find") return this.find(draft.points, flat);
+  end(beside = false) {
+    const {mask} = this.stage, {draft} = mask, [width, height] = extentOf(draft), clicked = this.still;
+    this.drop();
+    const flat = width < 1 || height < 1;
+    if (this.tool === "find") return flat || clicked ? this.point(draft.points[0], !beside) : this.findIn(draft.points);
     if (draft.kind === "stroke" || !flat) mask.add(draft);
     this.changed();
   }
 
+  /** Whether no more than a place was drawn. */
+  get still() {
+    return Math.max(...extentOf(this.stage.mask.draft)) * this.stage.view.scale < STILL;
+  }
+
   /** Takes back what was begun. */
   drop() {
+    clearTimeout(this.held);
     this.painter = this.stage.mask.draft = null;
     this.stage.redraw();
+  }
+
+  /** A finger that stays where it came down points beside the subject. */
+  hold() {
+    if (this.painter !== null && this.painter !== "keys" && this.still) this.end(true);
   }
 
   // ---- pointers
@@ -86,13 +102,16 @@ export class Input {
     this.pointers.set(event.pointerId, place);
     if (fingers) {
       if (this.painter !== null) this.drop();
+      this.frame.letGo();
       this.pinched = true;  // until no finger is left: the last one of a pinch does not paint
       return;
     }
-    const {mode} = this.stage;
-    if (event.button || mode === "before" || mode === "after") this.panning = event.pointerId;
+    const {mode, framing} = this.stage, touched = event.pointerType === "touch";
+    if (!event.button && !this.locked() && this.frame.take(event.pointerId, place, touched)) return;
+    if (event.button || framing || mode === "before" || mode === "after") this.panning = event.pointerId;
     else if (mode === "compare") this.slide(place);
     else if (this.painter === null) this.begin(event.pointerId, place);
+    if (touched && this.tool === "find" && this.painter !== null) this.held = setTimeout(() => this.hold(), HOLD_MS);
   }
 
   pointermove(event) {
@@ -103,7 +122,8 @@ export class Input {
     this.pointers.set(event.pointerId, place);
     if (this.pinched) {
       if (others.length === 1) this.pinch(before, place, others[0]);
-    } else if (this.panning === event.pointerId) this.pan(place[0] - before[0], place[1] - before[1]);
+    } else if (this.frame.pointer === event.pointerId) this.frame.drag(place);
+    else if (this.panning === event.pointerId) this.pan(place[0] - before[0], place[1] - before[1]);
     else if (this.painter === event.pointerId) {
       const moves = event.getCoalescedEvents?.() ?? [];
       this.move((moves.length ? moves : [event]).map(each => this.place(each)));
@@ -112,7 +132,8 @@ export class Input {
 
   pointerup(event) {
     this.pointers.delete(event.pointerId);
-    if (this.painter === event.pointerId) this.end();
+    if (this.painter === event.pointerId) this.end(event.altKey);
+    if (this.frame.pointer === event.pointerId) this.frame.letGo();
     if (this.panning === event.pointerId) this.panning = null;
     if (!this.pointers.size) this.pinched = false;
   }
@@ -135,8 +156,7 @@ export class Input {
   }
 
   slide([x]) {
-    const {view} = this.stage;
-    this.stage.split = Math.min(1, Math.max(0, view.toPhoto([x, 0])[0] / view.photo.width));
+    this.stage.split = Math.min(1, Math.max(0, this.stage.view.toSplit(x)));
     this.viewed();
   }
 
@@ -168,12 +188,8 @@ export class Input {
 
   /** Shows the brush there, or nowhere. */
   follow(place) {
-    const {cursor, mode} = this.stage, ring = mode === "paint" && ["brush", "eraser"].includes(this.tool);
-    cursor.hidden = !place || mode !== "paint";
-    if (cursor.hidden) return;
-    cursor.style.width = cursor.style.height = `${ring ? this.size : 9}px`;
-    cursor.style.left = `${place[0]}px`;
-    cursor.style.top = `${place[1]}px`;
+    this.stage.showCursor(place, ["brush", "eraser"].includes(this.tool) ? this.size : 9);
+    this.stage.element.dataset.grips = place ? this.frame.sidesAt(place).join("-") : "";
   }
 
   // ---- keys
@@ -183,8 +199,10 @@ export class Input {
     if (arrow && (event.ctrlKey || event.metaKey)) this.pan(-40 * arrow[0], -40 * arrow[1]);
     else if (event.ctrlKey || event.metaKey || event.altKey) return;
     else if (arrow && this.stage.mode === "compare")
-      this.slide(view.toStage([(this.stage.split + arrow[0] / 50) * view.photo.width, 0]));
+      this.slide([view.fromSplit(this.stage.split + arrow[0] / 50)]);
+    else if (this.stage.framing) return;
     else if (arrow) this.step(arrow, event.shiftKey ? 4 * KEY_STEP : KEY_STEP);
+    else if (event.key === "Enter" && this.tool === "find" && !event.repeat) this.pointByKeys(!event.shiftKey);
     else if (event.key === " " || event.key === "Enter") this.press(event.repeat);
     else if (event.key === "Escape" && this.painter === "keys") this.drop();
     else return;
@@ -215,6 +233,13 @@ export class Input {
     this.at ??= [view.photo.width / 2, view.photo.height / 2];
     this.follow(view.toStage(this.at));
     if (this.painter === null) this.begin("keys", view.toStage(this.at));
+  }
+
+  pointByKeys(on) {
+    const {mode, view: {photo: {width, height}}} = this.stage;
+    if (mode !== "paint" || this.locked()) return;
+    if (this.painter === "keys") this.drop();
+    this.point(this.at ?? [width / 2, height / 2], on);
   }
 
   /** The tool of a letter, if it has one. */

@@ -2,28 +2,30 @@
 
 import {askForKey, onKey} from "./access.js";
 import {showCode} from "./code.js";
-import {$, choice, element} from "./dom.js";
+import {$, element} from "./dom.js";
 import {Editor} from "./editor.js";
+import {Extension} from "./extension.js";
 import {Film} from "./film.js";
 import {follow, phaseOf} from "./follow.js";
-import * as paint from "./paint.js";
+import {Outcome} from "./outcome.js";
 import {offerPhotos} from "./photos.js";
-import {nameOf, showFacts, showTimings, showVariants} from "./result.js";
+import {fieldsOf, selectionOf} from "./selection.js";
 import * as service from "./service.js";
 import {Settings} from "./settings.js";
 import {tell} from "./tell.js";
 import "./theme.js";
 
-const editor = new Editor({changed: () => { said = ""; refresh(); }, locked: () => running !== null, told: tell,
-  failed: complain});
-const settings = new Settings($("form"), () => { editor.move(); refresh(); });
-const {stage} = editor;
-const show = choice($("shows"), ({dataset}) => setMode(dataset.show));
-
-let running = null;   // {id, abort}: the job that is on its way
-let result = null;    // {view, images: Blobs, urls, index}: what is shown
+let running = null;   // {id, abort, borders}: the job that is on its way
 let able = null;      // what the service can do
+let frame = "";       // what an extension is to be, as it was last looked at
 let said = "";        // what became of the last job, if that is no error
+
+const editor = new Editor({changed: () => { said = ""; refresh(); }, locked: () => running !== null, told: tell,
+  failed: complain, framed: (borders, still) => { extension.setBorders(borders); surround(still); refresh(); }});
+const {stage} = editor;
+const outcome = new Outcome(editor, {changed: () => { surround(); editor.move(); refresh(); }, failed: complain});
+const settings = new Settings($("form"), changed);
+const extension = new Extension(changed);
 
 // ---- what is said
 
@@ -34,21 +36,37 @@ function complain(problem) {
   else tell("Something went wrong in this page. Reload it.", {detail: String(problem.stack ?? problem)});
 }
 
-function refresh() {
-  const {coverage} = editor.mask, painted = coverage > 0;
-  $("go").disabled = !painted || running !== null || editor.finding || !able;
-  $("tools").inert = running !== null;
-  $("again").disabled = running !== null;
-  $("hint").textContent = running ? "" : said ? said
-    : editor.finding ? "Looking for it…"
-    : !editor.file ? "Choose a photo to begin."
-    : !painted ? "Paint over what is to be repainted."
-    : `The mask covers about ${Math.max(1, Math.round(100 * coverage))} % of the photo.`;
+/** The form has other values, or another task. */
+function changed() {
+  const task = $("work").dataset.doing = settings.task, background = task === "replace_background";
+  if (background && !editor.background) editor.setTool("find");
+  editor.background = background;
+  const wanted = task === "extend" ? JSON.stringify(extension.values) : "";
+  if (wanted && wanted !== frame) outcome.setMode("paint");
+  else surround();
+  frame = wanted;
+  editor.refresh();
 }
+
+/** Shows the borders of an extension: of the one that was made, or is on its way, or that is asked for. */
+function surround(still) {
+  const asked = settings.task === "extend" ? extension.borders : null;
+  stage.setBorders(running ? running.borders : stage.mode === "paint" ? asked : outcome.shown.view.extend, still);
+}
+
+function refresh() {
+  const {sentence, ready} = (settings.task === "extend" && editor.file ? extension : editor).plan(able?.limits);
+  $("go").disabled = !ready || running !== null || editor.finding || !able;
+  $("tools").inert = running !== null;
+  $("find-subject").disabled = !editor.file || editor.locked();
+  $("again").disabled = editor.locked();
+  $("hint").textContent = running ? "" : said ? said : editor.finding ? "Looking for it…" : sentence;
+}
+
 
 // ---- photo
 
-async function open(file, mask) {
+async function open(file, mask, selection) {
   $("problem").hidden = true;
   const {image_bytes: bytes = Infinity, pixels = Infinity} = able?.limits ?? {};
   const beyond = (has, most, unit) =>
@@ -57,9 +75,10 @@ async function open(file, mask) {
   try {
     $("start").hidden = true;
     $("work").hidden = false;
-    forgetResult();
-    await editor.open(file, mask);
-    const {width, height} = editor.mask.size;
+    outcome.forget();
+    await editor.open(file, mask, selection);
+    const {width, height} = extension.photo = editor.mask.size;
+    changed();
     if (width * height > pixels) tell(beyond(width * height, pixels, "megapixels"));
   } catch {
     $("start").hidden = Boolean(editor.file);
@@ -68,40 +87,56 @@ async function open(file, mask) {
   }
 }
 
-offerPhotos(choosePhoto, chooseSample);
+offerPhotos(choosePhoto, chooseExample);
 
 function choosePhoto(file) {
-  if (running === null) open(file);
+  if (!editor.locked()) open(file);
 }
 
-async function chooseSample(files) {
+async function chooseExample({files, values}) {
   try {
     await open(...await files());
-    settings.setTask("remove");
+    restore(values);
   } catch (problem) {
     complain(problem);
   }
 }
 
+/** Sets the form to the fields of a request. */
+function restore(values) {
+  settings.restore(values);
+  extension.set(values);
+  changed();
+}
+
 // ---- job
+
+/** The fields that are sent; `masked`: and the mask that was painted. */
+function asked() {
+  const {task, ...others} = settings.values(), {selection} = editor.mask;
+  if (task === "extend") return {values: {task, ...extension.values, ...others}, masked: false};
+  if (task !== "replace_background") return {values: {...(task && {task}), ...others}, masked: true};
+  // a mask that was painted, or painted over, is sent as such, which is a fill: the service finds masks, or takes them
+  return selection?.background ? {values: {task, ...fieldsOf(selection), ...others}, masked: false}
+    : {values: others, masked: true};
+}
 
 $("form").addEventListener("submit", async event => {
   event.preventDefault();
   if (running || $("go").disabled) return;
-  const abort = new AbortController(), values = settings.values();
-  running = {id: null, abort};
+  const abort = new AbortController(), {values, masked} = asked();
+  running = {id: null, abort, borders: settings.task === "extend" ? extension.borders : null};
   said = "";
   $("problem").hidden = true;
   $("working").hidden = false;
   progress("Sending…", null);
   stage.element.scrollIntoView({block: "nearest"});
-  setMode("paint");
-  refresh();
+  outcome.setMode("paint");
   try {
-    const mask = await editor.maskFile(), form = new FormData();
+    const mask = values.task === "extend" ? null : await editor.maskFile(), form = new FormData();
     for (const [name, value] of Object.entries(values)) form.set(name, value);
     form.set("image", editor.file, editor.file.name || "photo");
-    form.set("mask", mask, "mask.png");
+    if (masked) form.set("mask", mask, "mask.png");
     const view = await service.submit(form, abort.signal);
     running.id = view.id;
     service.capabilities().then(took, () => {});  // a worker may have come or gone
@@ -162,74 +197,31 @@ async function finish(view, mask, values) {
   if (view.status === "failed")
     return complain(new service.Problem({code: view.error.code, detail: view.error.message}));
   const images = await Promise.all(view.images.map(service.picture));
-  await present(view, images);
+  await outcome.present(view, images);
   const entry = {name: editor.file.name, photo: editor.file, mask, images, view, values};
   await film.add(entry);
 }
 
-// ---- result
-
-async function present(view, images, index = 0) {
-  forgetResult();
-  result = {view, images, urls: images.map(image => URL.createObjectURL(image)), index};
-  $("result").hidden = $("shows").hidden = false;
-  showTimings(view);
-  await pick(index);
-  const [left, , right] = view.mask.bbox;
-  stage.split = (left + right) / 2 / editor.mask.size.width;
-  editor.move();
-  setMode("compare");
-}
-
-async function pick(index) {
-  result.index = index;
-  const {view, images, urls} = result;
-  stage.setAfter((await paint.decode(images[index])).bitmap);
-  showVariants(result, number => pick(number).catch(complain));
-  showFacts(view, index);
-  $("save").href = urls[index];
-  $("save").download = nameOf(editor.file.name, index, images.length);
-}
-
-function forgetResult() {
-  result?.urls.forEach(URL.revokeObjectURL);
-  result = null;
-  $("result").hidden = $("shows").hidden = true;
-  setMode("paint");
-}
-
-function setMode(mode) {
-  stage.mode = result ? mode : "paint";
-  stage.element.dataset.mode = stage.mode;
-  show(stage.mode);
-  $("tools").hidden = stage.mode !== "paint";
-  $("outcome").hidden = !result || stage.mode === "paint";
-  $("split").hidden = stage.mode !== "compare";
-  stage.redraw();
-  refresh();
-}
-
-$("split").addEventListener("input", ({target}) => { stage.split = target.value / 100; stage.redraw(); });
-$("again").addEventListener("click", async () => {
-  const {images, index} = result;
-  await open(new File([images[index]], nameOf(editor.file.name, 0, 1), {type: images[index].type}));
-});
-
 // ---- what is kept, and code
 
 const film = new Film(async entry => {
-  if (running) return;
-  await open(new File([entry.photo], entry.name, {type: entry.photo.type}), entry.mask);
-  await present(entry.view, entry.images);
+  if (editor.locked()) return;
+  const {name, photo, mask, values, view, images} = entry, found = values.task === "replace_background";
+  await open(new File([photo], name, {type: photo.type}), mask, found ? selectionOf(values) : undefined);
+  restore(values);
+  await outcome.present(view, images);
 });
 
-showCode(() => ({photo: editor.file?.name || "photo.png", values: settings.values()}));
+$("again").addEventListener("click", () => open(outcome.file()));
+
+showCode(() => ({photo: editor.file?.name || "photo.png", ...asked()}));
 
 // ---- what the service can do
 
 function took(found) {
   able = found;
   $("takes").textContent = `PNG, JPEG or WebP, up to ${Math.floor(able.limits.image_bytes / 2 ** 20)} MB.`;
+  editor.limits = able.limits;
   settings.take(able);
   refresh();
 }
@@ -244,6 +236,6 @@ async function learn() {
 
 onKey(() => { $("problem").hidden = true; learn(); });
 editor.edge = () => settings.edge;
-editor.refresh();
+changed();
 await learn();
 await film.list();

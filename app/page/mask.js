@@ -20,17 +20,30 @@ export class Mask {
     this.files.clear();
   }
 
+  /** Adds a shape, in place of the one before where that is its `previous`. */
   add(shape) {
-    this.shapes.push(shape);
+    this.undone = [shape];
+    this.redo();
     this.undone = [];
   }
 
   undo() {
-    if (this.shapes.length) this.undone.push(this.shapes.pop());
+    if (!this.shapes.length) return;
+    const shape = this.shapes.pop();
+    if (shape.previous) this.shapes.push(shape.previous);
+    this.undone.push(shape);
   }
 
   redo() {
-    if (this.undone.length) this.shapes.push(this.undone.pop());
+    if (!this.undone.length) return;
+    const shape = this.undone.pop();
+    if (shape.previous) this.shapes.pop();
+    this.shapes.push(shape);
+  }
+
+  /** What was found last, if nothing was painted since. */
+  get selection() {
+    return this.shapes.at(-1)?.selection ?? null;
   }
 
   draw(context, color) {

@@ -24,7 +24,7 @@ const call = (task, given) => new Promise((resolve, reject) => {
 export const decode = file => call("decode", {file});
 
 /** {found, bitmap}: the file's size, and if that is the photo's, a picture that is opaque where it repaints. */
-export const readMask = (file, id, size) => call("readMask", {file, id, size});
+export const readMask = (file, size) => call("readMask", {file, size});
 
 /** The mask as a PNG file of the photo's size. */
 export const maskFile = async ({shapes, size}) => (await call("drawFile", {shapes, size})).blob;

@@ -52,6 +52,7 @@ const SENTENCES = {
   bad_model: "The model's files do not fit together. Ask whoever runs this service.",
   internal_error: "Something went wrong inside the service.",
   job_not_found: "The job is not there any more.",
+  batch_not_found: "The batch is not there any more.",
   job_error: "The job cannot do that.",
   job_not_finished: "The job has not ended yet.",
   job_canceled: "The job was canceled.",

@@ -5,6 +5,9 @@ import {$, choice, element, radio} from "./dom.js";
 const TASKS = {
   fill: {name: "Fill", label: "Prompt", help: "What to paint there. Empty: whatever fits its surroundings."},
   remove: {name: "Remove", label: "Background (optional)", help: "What to see in place of what is taken away."},
+  extend: {name: "Extend", label: "Prompt (optional)", help: "What to see beyond the photo. Empty: whatever goes on."},
+  replace_background: {name: "Background", label: "New background", help: "What is to be behind the subject.",
+    lacking: "Say what is to be behind the subject."},
 };
 
 // name, label, explanation, step
@@ -47,6 +50,7 @@ export class Settings {
     Object.assign(this, {form, changed, task: "fill"});
     form.addEventListener("input", event => {
       event.target.dataset.touched = "yes";
+      this.check();
       if (["model", "preset"].includes(event.target.name)) this.adapt();
       changed();
     });
@@ -98,6 +102,7 @@ export class Settings {
     elements.crop.replaceChildren(...words(choices.crop, CROP));
     elements.output_color.replaceChildren(...words(choices.output_color, COLOR));
     this.setTask(this.task);
+    if (this.wanted) this.restore(this.wanted);
   }
 
   setTask(task) {
@@ -105,8 +110,21 @@ export class Settings {
     this.choose(task);
     $("prompt-label").textContent = TASKS[task].label;
     $("prompt-help").textContent = TASKS[task].help;
+    $("extension").hidden = $("extension").disabled = task !== "extend";
+    $("behind").hidden = task !== "replace_background";
+    for (const [name] of EDGES) {
+      const field = this.form.elements[name];
+      field.disabled = field.parentElement.hidden = task === "extend";  // a border has no edge to grow or to soften
+    }
+    this.check();
     this.adapt();
     this.changed();
+  }
+
+  /** Has the form say which text is missing. */
+  check() {
+    const {prompt} = this.form.elements, {lacking = ""} = TASKS[this.task];
+    prompt.setCustomValidity(prompt.value.trim() ? "" : lacking);
   }
 
   /** What the service does where the form is left empty: the model's values, the task's, the preset's. */
@@ -169,6 +187,28 @@ export class Settings {
     const loras = [...$("loras").children].filter(row => row.querySelector("[type=checkbox]").checked)
       .map(row => ({name: row.dataset.name, scale: row.querySelector("[type=number]").valueAsNumber}));
     return loras.length ? {...sent, loras: JSON.stringify(loras)} : sent;
+  }
+
+  /** Sets the form to the fields of a request; what it does not have, and what is there no longer, is as usual. */
+  restore(request) {
+    this.wanted = request;
+    if (!this.able) return;  // later, when there is a form
+    const {task = "fill", loras = "[]", ...values} = request;
+    const {elements} = this.form, scales = new Map(JSON.parse(loras).map(({name, scale}) => [name, scale]));
+    const set = name => {
+      const field = elements[name], gone = [...field.options ?? []].every(({value}) => value !== values[name]);
+      field.value = field.options && gone ? field.options[0].value : values[name] ?? "";
+      field.dataset.touched = name in values ? "yes" : "";
+    };
+    set("model");
+    this.setTask(task);
+    for (const {name} of [...elements].filter(each => each.name && each.name !== "model")) set(name);
+    for (const {dataset: {name}, firstChild, lastChild} of $("loras").children) {
+      firstChild.firstChild.checked = scales.has(name);
+      if (scales.has(name)) lastChild.value = scales.get(name);
+    }
+    this.check();
+    this.adapt();
   }
 
   /** How far the mask's edge will be moved and softened, in pixels of the photo. */

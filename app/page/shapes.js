@@ -1,10 +1,18 @@
 // What a mask is made of, and how it is drawn: at any scale, on the page and in a worker. Coordinates are pixels of the
 // photo. A shape is one of
 //   {kind: "stroke", points: [[x, y], ...], width, erase}    {kind: "box", points: [corner, corner]}
-//   {kind: "lasso", points: [[x, y], ...]}                   {kind: "file", id}: a picture of the photo's size
+//   {kind: "lasso", points: [[x, y], ...]}                   {kind: "file", id, file}: a picture of the photo's size
 //   {kind: "invert"}                                         {kind: "clear"}
+// One with `alone` is the whole mask: what was painted before it has no effect. A picture that was found has the
+// `selection` that it was found by, and the `previous` shape whose place it takes.
 
 const WHOLE = 2 * Math.PI;
+
+/** How wide and how high the points of a shape lie apart. */
+export const extentOf = ({points}) => [0, 1].map(axis => {
+  const along = points.map(point => point[axis]);
+  return Math.max(...along) - Math.min(...along);
+});
 
 /** Adds points to a stroke's path on the canvas, from the point `from` on. */
 export function drawStroke(context, {points, width, erase}, from = 0) {
@@ -34,6 +42,19 @@ function fillShape(context, {kind, points}) {
   context.fill();
 }
 
+/** Fills the borders around a photo. */
+export function drawBorders(context, {width, height}, {left, top, right, bottom}, color) {
+  context.globalCompositeOperation = "source-over";
+  context.fillStyle = color;
+  context.beginPath();
+  context.rect(-left, -top, left + width + right, top + height + bottom);
+  context.rect(0, 0, width, height);
+  context.fill("evenodd");
+}
+
+/** The shapes that have an effect. */
+export const drawn = shapes => shapes.slice(Math.max(0, shapes.findLastIndex(({alone}) => alone)));
+
 /**
  * Draws a mask into a context whose transform maps the photo's pixels to its own: `color` where it repaints, nothing
  * elsewhere. `files` has the picture of each shape of the kind "file", opaque where it repaints.
@@ -44,7 +65,8 @@ export function drawMask(context, shapes, {width, height}, color, files) {
   context.rect(0, 0, width, height);
   context.clip();
   context.fillStyle = context.strokeStyle = color;
-  for (const shape of shapes.slice(shapes.findLastIndex(({kind}) => kind === "clear") + 1)) {
+  for (const shape of drawn(shapes)) {
+    if (shape.kind === "clear") continue;
     if (shape.kind === "stroke") drawStroke(context, shape);
     else if (shape.kind === "invert") {
       context.globalCompositeOperation = "xor";

@@ -1,17 +1,21 @@
 // Draws the photo, the mask over it, a preview as it forms, and the result beside or in place of the photo. The
 // canvases have the screen's size, not the photo's, so that a large photo costs no more than a small one.
 
-import {drawStroke} from "./shapes.js";
+import {NONE, sizeBeyond} from "./borders.js";
+import {drawBorders, drawStroke} from "./shapes.js";
 
 export const COLOR = "#e6336b";
 
 export class Stage {
-  /** `element` holds the canvases #photo and #mask, #cursor and #divider. */
+  /** `element` holds the canvases #photo and #mask, #cursor, #divider, #frame and #dots. */
   constructor(element, view, mask) {
     Object.assign(this, {element, view, mask});
     [this.photo, this.over] = element.querySelectorAll("canvas");
     this.cursor = element.querySelector("#cursor");
     this.divider = element.querySelector("#divider");
+    this.frame = element.querySelector("#frame");
+    this.dots = element.querySelector("#dots");
+    this.borders = null;  // that a photo is extended by, while there is no mask
     this.clear();
     new ResizeObserver(() => this.resize()).observe(element);
   }
@@ -31,6 +35,32 @@ export class Stage {
     this.view.fit();
     this.clear();
     this.resize();
+  }
+
+  /** Shows the borders that are to be added, or were; null: the photo alone, and its mask. `still`: the view stays. */
+  setBorders(borders, still) {
+    this.borders = borders;
+    const seen = JSON.stringify([borders, this.framing]);
+    if (still) this.view.borders = borders;
+    else if (seen !== this.seen) this.view.surround(borders ?? NONE, this.framing);
+    this.seen = still ? null : seen;
+    this.redraw();
+  }
+
+  /** Whether the frame can be dragged. */
+  get framing() {
+    return Boolean(this.borders) && this.mode === "paint";
+  }
+
+  /** The points of what is being selected: [x, y, 1] on it and [x, y, 0] beside it. */
+  setDots(points) {
+    this.dots.replaceChildren(...points.map(([x, y, on]) => {
+      const dot = document.createElement("i");
+      dot.className = on ? "on" : "off";
+      dot.at = [x + 0.5, y + 0.5];
+      return dot;
+    }));
+    this.redraw();
   }
 
   /** Shows a result, or none. */
@@ -76,22 +106,56 @@ export class Stage {
     const painting = this.mode === "paint";
     this.over.hidden = !painting;
     this.divider.hidden = this.mode !== "compare";
-    this.divider.style.left = `${this.view.toStage([this.split * this.view.photo.width, 0])[0]}px`;
-    if (painting) this.mask.draw(this.mapped(this.over), COLOR);
+    this.divider.style.left = `${this.view.fromSplit(this.split)}px`;
+    if (painting) this.drawChange(this.mapped(this.over), COLOR);
+    this.placeFrame();
+    this.dots.hidden = !painting || Boolean(this.borders);
+    for (const dot of this.dots.children) this.put(dot, this.view.toStage(dot.at));
+  }
+
+  /** Shows a ring of this size there, or none, while there is something to paint. */
+  showCursor(place, size) {
+    const {cursor} = this;
+    cursor.hidden = !place || this.framing || this.mode !== "paint";
+    if (cursor.hidden) return;
+    cursor.style.width = cursor.style.height = `${size}px`;
+    this.put(cursor, place);
+  }
+
+  put({style}, [x, y]) {
+    style.left = `${x}px`;
+    style.top = `${y}px`;
+  }
+
+  placeFrame() {
+    this.frame.hidden = !this.framing;
+    if (!this.framing) return;
+    const {view, borders: {left, top}} = this, {width, height} = sizeBeyond(view.photo, this.borders);
+    this.put(this.frame, view.toStage([-left, -top]));
+    this.frame.style.width = `${width * view.scale}px`;
+    this.frame.style.height = `${height * view.scale}px`;
+  }
+
+  /** What is to be repainted: the borders, or the mask. */
+  drawChange(context, color) {
+    if (this.borders) drawBorders(context, this.view.photo, this.borders, color);
+    else this.mask.draw(context, color);
   }
 
   drawPhoto() {
     const {width, height} = this.view.photo, context = this.mapped(this.photo);
-    context.drawImage(this.mode === "after" ? this.after : this.before, 0, 0, width, height);
+    const {left, top} = this.borders ?? NONE, {width: wide, height: high} = this.view.whole;
+    if (this.mode === "after") return context.drawImage(this.after, -left, -top, wide, high);
+    context.drawImage(this.before, 0, 0, width, height);
     if (this.preview) this.drawPreview(context);
     if (this.mode === "compare") {
-      const left = this.split * width;
+      const from = this.split * wide;
       context.save();
       context.beginPath();
-      context.rect(left, 0, width - left, height);
+      context.rect(from - left, -top, wide - from, high);
       context.clip();
-      context.clearRect(0, 0, width, height);
-      context.drawImage(this.after, 0, 0, width, height);
+      context.clearRect(-left, -top, wide, high);
+      context.drawImage(this.after, -left, -top, wide, high);
       context.restore();
     }
   }
@@ -99,11 +163,11 @@ export class Stage {
   /** What forms, within the mask alone. */
   drawPreview(context) {
     const layer = this.mapped(new OffscreenCanvas(this.photo.width, this.photo.height));
-    const {bitmap, box: [left, top, right, bottom]} = this.preview;
-    this.mask.draw(layer, "#000");
+    const {bitmap, box: [left, top, right, bottom]} = this.preview, {left: west, top: north} = this.borders ?? NONE;
+    this.drawChange(layer, "#000");
     layer.globalCompositeOperation = "source-in";
     layer.imageSmoothingEnabled = true;
-    layer.drawImage(bitmap, left, top, right - left, bottom - top);
+    layer.drawImage(bitmap, left - west, top - north, right - left, bottom - top);
     context.save();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.drawImage(layer.canvas, 0, 0);
@@ -127,6 +191,6 @@ export class Stage {
     const {scale} = this.view;
     document.querySelector("#grown").setAttribute("radius", (grow + feather / 2) * scale);
     document.querySelector("#feathered").setAttribute("stdDeviation", feather / 4 * scale);
-    this.over.style.filter = grow || feather ? "url(#edge)" : "";
+    this.over.style.filter = (grow || feather) && !this.borders ? "url(#edge)" : "";
   }
 }

@@ -27,6 +27,7 @@ from jobs.schema import (
     MetadataChoice,
     OutputColor,
     OutputFormat,
+    Priority,
     PromptSyntax,
     Record,
     Task,
@@ -50,6 +51,7 @@ class Choices(Record):
     prompt_syntax: list[str]
     anchor: list[str]
     crop: list[str]
+    priority: list[str]
     hires: list[str]
     output_format: list[str]
     output_color: list[str]
@@ -75,7 +77,11 @@ class Limits(Record):
     subject_points: int = Field(description="Of the field mask_points.")
     pixels: int = Field(description="Width times height of an upload.")
     wait_s: int = Field(description="The longest `Prefer: wait`.")
-    queue: int = Field(description="Jobs that may wait, of all callers together.")
+    queue: int = Field(description="Jobs of normal priority that may wait, of all callers together.")
+    queue_low_priority: int = Field(description="Jobs of low priority that may wait beside them.")
+    batch_bytes: int = Field(description="Of the lines of a batch together.")
+    batch_lines: int
+    caller_batches: int = Field(description="Batches of one caller that have not ended.")
     calls_per_minute: int | None = Field(description="Of one caller, like what follows; null: any number.")
     caller_jobs: int | None = Field(description="Jobs that may wait and run at a time.")
     caller_megapixels_per_day: int | None = Field(description="Width x height x n of all jobs of a day (UTC).")
@@ -99,6 +105,7 @@ CHOICES = Choices(
     prompt_syntax=list(get_args(PromptSyntax)),
     anchor=list(ANCHORS),
     crop=list(get_args(Crop)),
+    priority=list(get_args(Priority)),
     hires=list(get_args(Hires)),
     output_format=list(get_args(OutputFormat)),
     output_color=list(get_args(OutputColor)),
@@ -146,6 +153,10 @@ def _limits(backend: Backend) -> Limits:
         pixels=settings.max_pixels,
         wait_s=settings.max_wait_s,
         queue=settings.queue_limit,
+        queue_low_priority=settings.low_priority_limit,
+        batch_bytes=settings.batch_bytes,
+        batch_lines=settings.batch_lines,
+        caller_batches=settings.caller_batches,
         calls_per_minute=settings.calls_per_minute or None,
         caller_jobs=settings.caller_jobs or None,
         caller_megapixels_per_day=settings.caller_megapixels_per_day or None,

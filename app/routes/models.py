@@ -11,6 +11,7 @@ from app.backend import BackendDep
 from app.examples import KEY_PROBLEMS, problems
 from app.schedulers import offered_schedulers
 from jobs.catalog import Catalog, Preset, TaskRecipe, workers_by_model
+from jobs.feedforward import unused_fields
 from jobs.prompt_syntax import syntaxes_of
 from jobs.schema import PromptSyntax, Record, WorkerPresence
 from jobs.speed import WorkerSpeed
@@ -43,6 +44,9 @@ class ModelView(Record):
     max_n: int
     prompt_syntaxes: list[PromptSyntax] = Field(description="What `prompt_syntax` can be where words are weighted.")
     needs_surroundings: bool = Field(description="Whether it paints from what surrounds a hole: no full masks then.")
+    unused_fields: list[str] = Field(
+        description="Request fields that it does nothing with; values other than its own are refused."
+    )
     presets: dict[str, Preset] = Field(description="What `preset` can name, and what it sets; null: as by default.")
     tasks: dict[str, TaskRecipe] = Field(
         description="What `task` can name beside fill, and what it sets; null: as by default."
@@ -67,7 +71,7 @@ class ModelsView(Record):
     data: list[OpenAIModel]
 
 
-OPERATORS_OWN = {"source", "revision", "config", "dtype", "prediction_type", "pinned", "allow_pickle"}
+OPERATORS_OWN = {"source", "revision", "config", "dtype", "prediction_type", "convention", "pinned", "allow_pickle"}
 
 
 @router.get("", summary="List the models", responses=problems("store_unavailable"))
@@ -96,6 +100,7 @@ def _view(
         loaded_by=[worker.name for worker in workers if name in worker.loaded],
         loading_by=[worker for worker, speed in speeds.items() if name in speed.loading],
         schedulers=schedulers,
+        unused_fields=list(unused_fields(catalog.models[name])),
         prompt_syntaxes=syntaxes_of(catalog.models[name].family),
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
     )

@@ -40,7 +40,7 @@ def test_head_is_get_without_the_body(api: ApiProcess, settler: Settler, path: s
     job_id = httpx.post(f"{api.url}/v1/inpaint", files=files()).json()["id"]
     settler.start(job_id)
     settler.succeed(job_id, [b"image"])
-    address = path.format(job_id=job_id, index=0, code="queue_full")
+    address = path.format(job_id=job_id, batch_id="unknown", index=0, code="queue_full")
     connection = connected(api)
     connection.request("GET", address)
     got = connection.getresponse()

@@ -59,6 +59,7 @@ VALUES: dict[str, Any] = {
     "mask_polygon": [[1, 1], [9, 2], [5, 8.5]],
     "output_color": "rgb",
     "metadata": "keep_gps",
+    "priority": "low",
     "bit_depth": "8",
 }
 """A value of each field beside the pictures, of the type that JSON has for it."""

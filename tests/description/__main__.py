@@ -5,6 +5,7 @@ real jobs into some of them.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def run(folder: Path, examples: int, phases: str, seed: int = 1) -> subprocess.C
         "max_wait_s": 1,
         "poll_s": 0.1,
         "queue_limit": 100_000,
+        "caller_batches": 100_000,
         "log_level": "ERROR",
         "auth": "on",
     }
@@ -51,6 +53,7 @@ def run(folder: Path, examples: int, phases: str, seed: int = 1) -> subprocess.C
         key = key_of(redis.url)
         jobs = ",".join(jobs_in_every_state(api.url, redis.url, {"X-API-Key": key}))
         found = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.description.hooks", "KNOWN_JOBS": jobs}
+        found["KNOWN_BATCHES"] = ",".join(batch(api.url, {"X-API-Key": key}) for _ in range(2))
         options = ["--checks", ",".join(CHECKS), "--phases", phases, "--max-examples", str(examples)]
         options += ["--seed", str(seed), "--generation-database", "none", "--no-color"]
         options += [
@@ -99,6 +102,16 @@ def submit(url: str, key: dict[str, str]) -> str:
     answer = httpx.post(f"{url}/v1/inpaint", content=body(*PAIR), headers=key | {"content-type": KIND})
     job_id: str = answer.raise_for_status().json()["id"]
     return job_id
+
+
+def batch(url: str, key: dict[str, str]) -> str:
+    """The id of a new batch, of one line whose picture is none."""
+    line = {"custom_id": "a", "image": "bm8gcGljdHVyZQ==", "mask_box": [0, 0, 1, 1]}
+    answer = httpx.post(
+        f"{url}/v1/batches", content=json.dumps(line), headers=key | {"content-type": "application/jsonl"}
+    )
+    batch_id: str = answer.raise_for_status().json()["id"]
+    return batch_id
 
 
 def main() -> int:

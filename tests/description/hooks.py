@@ -17,7 +17,15 @@ from tests.app.multipart import MASK
 
 schemathesis.openapi.media_type("image/png", st.one_of(st.just(MASK), st.just(MASK), st.binary(max_size=100)))
 
-KNOWN = {"job_id": os.environ["KNOWN_JOBS"].split(","), "index": ["0"], "code": sorted(error_classes())}
+LINES = b'{"custom_id": "a", "image": "bm8gcGljdHVyZQ==", "mask_box": [0, 0, 1, 1]}\n'
+schemathesis.openapi.media_type("application/jsonl", st.one_of(st.just(LINES), st.binary(max_size=100)))
+
+KNOWN = {
+    "job_id": os.environ["KNOWN_JOBS"].split(","),
+    "batch_id": os.environ["KNOWN_BATCHES"].split(","),
+    "index": ["0"],
+    "code": sorted(error_classes()),
+}
 """Values that an address can have -> where there is something."""
 
 

@@ -1,17 +1,20 @@
-"""Two tiny models of two families, and a broken one, in one worker that has room for one of them at a time."""
+"""Two tiny models that denoise, one that paints in one call, a broken one, and one worker without room for all."""
 
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.catalog import ModelEntry, load_catalog
-from tests.e2e.stack import Stack, submit, wait_for
+from tests.e2e.stack import MASK, PHOTO, Stack, result_of, submit, wait_for
 from tests.redis_server import RedisServer
-from tests.worker import tiny
+from tests.worker import painters, tiny
 from worker.models.loading import Loader
 from worker.queue.leases import STALLED_EXIT
 from worker.settings import WorkerSettings
@@ -31,6 +34,18 @@ max_size_px = 64
 num_inference_steps = 1
 """
 MODELS = {"small": "sd", "large": "sdxl", "broken": "sd"}
+PAINTER = """
+[models.small.tasks.remove]
+model = "painter"
+
+[models.painter]
+family = "feedforward"
+source = "{source}"
+convention = "lama"
+allow_pickle = true
+size_px = 64
+max_size_px = 256
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +54,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("small", "large"):
         tiny.pipeline(MODELS[name], "concat", "euler").save_pretrained(folder / name)
     entries = [ENTRY.format(name=name, family=family, source=folder / name) for name, family in MODELS.items()]
+    painter = painters.save(painters.trained(), folder / "painter.pt")
     file = folder / "catalog.toml"
-    file.write_text("".join(entries))
+    file.write_text("".join(entries) + PAINTER.format(source=painter))
     return file
 
 
@@ -100,6 +116,20 @@ def test_jobs_of_both_models_at_once_all_succeed_at_the_first_attempt(client: ht
     ids = [submit(client, model=name).json()["id"] for name in ("small", "large", "large", "small", "large")]
     jobs = [wait_for(client, job_id) for job_id in ids]
     assert [(job["status"], job["attempt"]) for job in jobs] == [("succeeded", 1)] * len(ids)
+
+
+def test_a_network_that_paints_in_one_call_does_the_removals_beside_denoising_jobs(client: httpx.Client) -> None:
+    fills = [submit(client, model="small").json()["id"] for _ in range(2)]
+    removals = [submit(client, task="remove", strength=1.0, mask_grow=grow) for grow in (0, 5)]
+    jobs = [wait_for(client, accepted.json()["id"]) for accepted in removals]
+    for job in jobs:
+        assert (job["status"], job["model"], job["instead_of"]) == ("succeeded", "painter", "small")
+        assert (job["timings"]["steps"], job["uses_seeds"], job["mask"]["changed_outside_mask"]) == (1, False, 0)
+    with Image.open(PHOTO) as photo, Image.open(io.BytesIO(result_of(client, jobs[0]))) as result:
+        known, painted = np.asarray(photo.convert("RGB")), np.asarray(result)
+    hole = np.asarray(Image.open(MASK).convert("L")) > 0
+    assert (painted[~hole] == known[~hole]).all() and (painted[hole] != known[hole]).any()
+    assert [wait_for(client, job_id)["status"] for job_id in fills] == ["succeeded"] * 2
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_job_and_leaves_the_worker_at_work(client: httpx.Client) -> None:

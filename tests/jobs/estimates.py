@@ -6,6 +6,7 @@ from redis import Redis
 
 from jobs.eta import Workload
 from jobs.queue import JobQueue
+from jobs.schema import InputName, Priority
 from jobs.speed import Cost, Speed
 from tests.factories import presence, worker_speed
 from tests.jobs.submissions import MASK, PARAMETERS, queue_with
@@ -18,8 +19,9 @@ def work(calls: int = 10, model: str = "pocket") -> Workload:
     return Workload(model=model, area_px=256 * 256, calls=calls, rows=1, images=1)
 
 
-def submit(queue: JobQueue, asked: Workload | None, caller: str = "") -> str:
-    return queue.submit(PARAMETERS, MASK, {"image": b"image", "mask": b"mask"}, caller=caller, work=asked).job_id
+def submit(queue: JobQueue, asked: Workload | None, caller: str = "", priority: Priority = "normal") -> str:
+    inputs: dict[InputName, bytes] = {"image": b"image", "mask": b"mask"}
+    return queue.submit(PARAMETERS, MASK, inputs, caller=caller, work=asked, priority=priority).job_id
 
 
 def announce(queue: JobQueue, name: str = "w", left: tuple[float, ...] = (), **told: Any) -> None:

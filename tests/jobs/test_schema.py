@@ -23,9 +23,10 @@ def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_s
     read_by_the_api = {
         "preset",
         *("mask_scale", "mask_threshold", "mask_box", "mask_polygon", "mask_points", "mask_subject"),
-        *("aspect", "size", "anchor", "hires"),
+        *("aspect", "size", "anchor", "hires", "priority"),
     }
-    assert set(InpaintRequest.model_fields) - read_by_the_api == set(InpaintParameters.model_fields) - {"tiles"}
+    own = {"instead_of", "tiles"}
+    assert set(InpaintRequest.model_fields) - read_by_the_api == set(InpaintParameters.model_fields) - own
 
 
 def test_parameters_survive_json() -> None:
@@ -105,7 +106,7 @@ def test_a_scheduler_that_does_not_fit_is_refused_with_those_that_do(
 def test_schedulers_that_fit_are_taken() -> None:
     for name, scheduler in SCHEDULERS.items():
         for family in scheduler.families:
-            check_scheduler(name, family, 20)
+            check_scheduler(name, family, min(20, scheduler.max_steps))
 
 
 @pytest.mark.parametrize("preset", [{}, {"presets": {"fast": {"num_inference_steps": 4, "scheduler": "lcm"}}}])

@@ -109,4 +109,4 @@ def test_what_changes_the_list_is_seen_at_once(connection: Redis, change: str) -
         connection.delete(queue.rq.key)
     listed = listed_ids(queue)
     assert list(queue.waiting.ids()) == listed
-    assert queue.waiting.callers(listed) == fresh(connection).waiting.callers(listed)
+    assert queue.waiting.jobs(listed) == fresh(connection).waiting.jobs(listed)

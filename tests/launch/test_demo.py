@@ -32,9 +32,11 @@ def test_the_demo_writes_its_pictures_prints_its_times_and_leaves_no_process(lau
     assert demo.survivors() == {}
     assert len(demo.children) == 3
     assert re.search(r"^denoise +[\d.]+ +[\d.]+%  #", demo.said, re.MULTILINE)
-    assert "changed_outside_mask: 0 (counted again here: 0)" in demo.said
-    assert size_of(demo_dir / "result.png") == (512, 512)
-    assert size_of(demo_dir / "before-after.png") > (1024, 512)
+    for name in ("removal", "extension"):
+        assert f"{name}: changed_outside_mask: 0 (counted again here: 0)" in demo.said
+    assert size_of(demo_dir / "removed.png") == (512, 512)
+    assert size_of(demo_dir / "extended.png") == (640, 512)
+    assert size_of(demo_dir / "before-after.png") > (1664, 512)
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from infill_client import Job
 from launch.progress import progress_text
-from launch.side_by_side import BAND_PX, GAP_PX, changed_outside_mask, write_side_by_side
+from launch.side_by_side import BAND_PX, GAP_PX, changed_in_photo, changed_outside_mask, write_side_by_side
 from launch.table import timing_table
 from tests.factories import mask_with, noise
 from tests.infill_client.jobs import JOB
@@ -41,12 +41,28 @@ def test_a_result_of_another_size_counts_as_changed_everywhere(pictures: tuple[P
     assert changed_outside_mask(photo, mask, result) == 40 * 60
 
 
-def test_before_and_after_stand_side_by_side(pictures: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_each_pixel_of_an_extended_photo_that_has_changed_counts(
+    pictures: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    photo, extended = pictures[0], tmp_path / "extended.png"
+    wider = np.pad(np.asarray(Image.open(photo)), ((4, 0), (5, 2), (0, 0)))
+    Image.fromarray(wider).save(extended)
+    assert changed_in_photo(photo, extended, left=5, top=4) == 0
+    assert changed_in_photo(photo, extended, left=4, top=4) > 0
+    assert changed_in_photo(photo, extended, left=8, top=4) == 40 * 60, "it does not fit there"
+    wider[4, 5] ^= 1
+    wider[0, 0] ^= 1
+    Image.fromarray(wider).save(extended)
+    assert changed_in_photo(photo, extended, left=5, top=4) == 1
+
+
+def test_before_removed_and_extended_stand_side_by_side(pictures: tuple[Path, Path, Path], tmp_path: Path) -> None:
     target = tmp_path / "before-after.png"
-    write_side_by_side(*pictures, target)
+    write_side_by_side(*pictures, pictures[0], target)
     sheet = np.asarray(Image.open(target))
-    assert sheet.shape == (40 + BAND_PX, 120 + GAP_PX, 3)
-    assert np.array_equal(sheet[BAND_PX:, 60 + GAP_PX :], np.asarray(Image.open(pictures[2])))
+    assert sheet.shape == (40 + BAND_PX, 180 + 2 * GAP_PX, 3)
+    assert np.array_equal(sheet[BAND_PX:, 60 + GAP_PX : 120 + GAP_PX], np.asarray(Image.open(pictures[2])))
+    assert np.array_equal(sheet[BAND_PX:, 120 + 2 * GAP_PX :], np.asarray(Image.open(pictures[0])))
     assert np.array_equal(sheet[BAND_PX:, 32:60], np.asarray(Image.open(pictures[0]))[:, 32:])
 
 

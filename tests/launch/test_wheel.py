@@ -66,7 +66,7 @@ def test_the_demo_runs_from_it_in_an_empty_folder(unpacked: Path, tmp_path: Path
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "changed_outside_mask: 0 (counted again here: 0)" in ended.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"demo", "var"}
-    with Image.open(tmp_path / "demo" / "result.png") as result:
+    with Image.open(tmp_path / "demo" / "removed.png") as result:
         assert result.size == (512, 512)
 
 

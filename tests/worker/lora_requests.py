@@ -28,7 +28,7 @@ def begin(engine: Engine, wanted: InpaintParameters, *chosen: LoraChoice) -> Den
     model = engine.models["tiny"]
     adapters = engine.adapters.choose(chosen)
     engine.set_adapters(model, adapters)
-    (state,) = model.prepare(canvas(wanted.seed), wanted, no_clock, adapters)
+    state: DenoiseState = model.prepare(canvas(wanted.seed), wanted, no_clock, adapters)[0]
     engine.join([state])
     return state
 

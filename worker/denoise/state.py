@@ -45,8 +45,42 @@ class Fill(NamedTuple):
     error: torch.Tensor  # (1, 3, H, W): filled picture minus the decoded base latents
 
 
-@dataclass(eq=False)
-class DenoiseState:
+@dataclass(eq=False, kw_only=True)
+class State:
+    """What the engine knows of an image, whatever its family. Each step is one network call."""
+
+    key: BatchKey
+    steps: int
+    index: int = 0  # of the next network call
+    last_turn: int = 0
+    wants_estimate: bool = False  # whether the next step is to keep its estimate
+    estimate: torch.Tensor | None = None  # of the finished image, as the family has it, (1, C, h, w)
+    error: Exception | None = None
+
+    @property
+    def calls(self) -> int:
+        """Network calls from beginning to end."""
+        return self.steps
+
+    @property
+    def steps_done(self) -> int:
+        return self.index
+
+    @property
+    def done(self) -> bool:
+        return self.index >= self.calls or self.error is not None
+
+    def fail(self, error: Exception) -> None:
+        """Keep why it cannot go on, without what was computed on the way to it."""
+        self.error = released(error)
+
+    def go_on(self) -> None:
+        """Record one network call: what is called next."""
+        self.index += 1
+
+
+@dataclass(eq=False, kw_only=True)
+class DenoiseState(State):
     """Everything an image needs for its next step. Batch mates share the network, nothing else.
 
     Shapes, with C latent channels on an h x w grid: latents, noise, image_latents (1, C, h, w); extra_channels
@@ -55,7 +89,6 @@ class DenoiseState:
     The schedule lies in main memory, all else on the device.
     """
 
-    key: BatchKey
     latents: torch.Tensor
     noise: torch.Tensor
     mask: torch.Tensor  # 1 where the network is to repaint, 0 where not, and between them by jobs/mask_values.py
@@ -69,22 +102,15 @@ class DenoiseState:
     table: Table  # of the scheduler's steps: where it does not clip, it is never stepped itself
     draw: Callable[..., torch.Tensor]  # the noise of a step, (1, C, h, w), in main memory
     timesteps: torch.Tensor
-    steps: int
     step_arguments: dict[str, Any]
     cache_interval: int = 1  # of so many network calls the first is a full one, the others are shallow
     deep: torch.Tensor | None = None  # features of the latest full call, for each of its rows: (1 or 2, 1, F, h, w)
     fill: Fill | None = None  # of ``FillMode`` alone
     past: list[Call] = field(default_factory=list)  # the latest network calls that the table looks back to
     carried: torch.Tensor | None = None  # (1, C, h, w), if the table carries something from call to call
-    index: int = 0  # of the next network call
-    last_turn: int = 0
-    wants_estimate: bool = False  # whether the next step is to keep its estimate
-    estimate: torch.Tensor | None = None  # clean latents that the last network call amounts to, (1, C, h, w)
-    error: Exception | None = None
 
     @property
     def calls(self) -> int:
-        """Network calls from beginning to end."""
         return len(self.timesteps)
 
     @property
@@ -96,17 +122,8 @@ class DenoiseState:
     def steps_done(self) -> int:
         return self.steps if self.index >= self.calls else self.index // self.scheduler.order
 
-    @property
-    def done(self) -> bool:
-        return self.index >= self.calls or self.error is not None
-
-    def fail(self, error: Exception) -> None:
-        """Keep why it cannot go on, without what was computed on the way to it."""
-        self.error = released(error)
-
     def go_on(self) -> None:
-        """Record one network call: what is called next."""
-        self.index += 1
+        super().go_on()
         self.key = self.key._replace(shallow=self.index % self.cache_interval > 0)
 
     def row(self, output: torch.Tensor, noise: torch.Tensor | None) -> Row:

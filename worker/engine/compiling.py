@@ -20,10 +20,11 @@ from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
 from jobs.speed import Speed
 from worker.denoise.device import is_out_of_memory, raise_if_lost, release_cache
-from worker.denoise.state import DenoiseState
+from worker.denoise.state import DenoiseState, State
 from worker.engine.profile import any_state, flat, run_pass_s
 from worker.families.base import Family
 from worker.families.compiled_calls import grid_of, shapes_of
+from worker.families.latent_diffusion import LatentDiffusion
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("worker.engine.compiling")
@@ -72,8 +73,8 @@ class Compiler:
 
     def _compile(self, family: Family, entry: ModelEntry) -> None:
         """Compile the network, and the decoder unless it works tile by tile: the number of tiles is the picture's."""
-        if hasattr(family.network, "_hf_hook"):
-            log.warning("model %s is not compiled: its weights are offloaded", family.name)
+        if not isinstance(family, LatentDiffusion) or hasattr(family.network, "_hf_hook"):
+            log.warning("model %s is not compiled: its weights are offloaded, or it does not denoise", family.name)
             return
         compiled = family.compiled
         with _as_one_part(family, "network", compiled.forget_network):
@@ -82,7 +83,7 @@ class Compiler:
             with _as_one_part(family, "decoder", compiled.forget_decoder):
                 self._compile_decoder(family, entry)
 
-    def _compile_network(self, family: Family, entry: ModelEntry) -> None:
+    def _compile_network(self, family: LatentDiffusion, entry: ModelEntry) -> None:
         """Double the rows of a call until two doublings bring no gain, or the device has no room."""
         family.compiled.forward = self._compiled(family.forward)
         for state in _states(family, entry):
@@ -98,7 +99,7 @@ class Compiler:
                     pass_s[rows] = run_pass_s(family, state, rows)
             _report(family, state, f"network compiled for {compiled} rows", began)
 
-    def _compile_decoder(self, family: Family, entry: ModelEntry) -> None:
+    def _compile_decoder(self, family: LatentDiffusion, entry: ModelEntry) -> None:
         """One image of each size."""
         family.compiled.decode = self._compiled(family.decode)
         for state in _states(family, entry):
@@ -115,13 +116,15 @@ class Compiler:
         return torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
 
 
-def _states(family: Family, entry: ModelEntry) -> Iterator[DenoiseState]:
+def _states(family: LatentDiffusion, entry: ModelEntry) -> Iterator[DenoiseState]:
     """An image of the native and one of the largest size, as far as the device has room for them."""
-    made: list[DenoiseState] = []
+    made: list[State] = []
     for size_px in dict.fromkeys((entry.size_px, entry.max_size_px)):
         if not _fits(lambda: made.append(any_state(family, entry, size_px, seed=size_px))):  # noqa: B023
             return
-        yield made.pop()
+        state = made.pop()
+        assert isinstance(state, DenoiseState)
+        yield state
 
 
 def _fits(call: Callable[[], object]) -> bool:
@@ -137,7 +140,7 @@ def _fits(call: Callable[[], object]) -> bool:
 
 
 @contextmanager
-def _as_one_part(family: Family, part: str, forget: Callable[[], None]) -> Iterator[None]:
+def _as_one_part(family: LatentDiffusion, part: str, forget: Callable[[], None]) -> Iterator[None]:
     """A part that cannot be compiled stays as it was: the machine has no compiler, or the part is not one graph."""
     try:
         with torch._dynamo.config.patch(recompile_limit=GRAPHS), warnings.catch_warnings():
@@ -151,6 +154,6 @@ def _as_one_part(family: Family, part: str, forget: Callable[[], None]) -> Itera
         log.warning("model %s is not compiled, its %s: %s", family.name, part, error)
 
 
-def _report(family: Family, state: DenoiseState, what: str, began: float) -> None:
+def _report(family: LatentDiffusion, state: DenoiseState, what: str, began: float) -> None:
     height, width = (side * family.latent_factor for side in grid_of(state.latents))
     log.info("model %s: %s at %d x %d px in %.1f s", family.name, what, width, height, time.perf_counter() - began)

@@ -7,14 +7,14 @@ import numpy as np
 
 from jobs.schema import Approximation
 from worker.denoise.device import is_out_of_memory, release_cache
-from worker.denoise.state import DenoiseState
+from worker.denoise.state import State
 from worker.families.base import Family
 from worker.pixels.canvas import Pixels
 
 Done = TypeVar("Done")
 
 
-def in_halves(decode: Callable[[Sequence[DenoiseState]], Pixels], states: Sequence[DenoiseState]) -> Pixels:
+def in_halves(decode: Callable[[Sequence[State]], Pixels], states: Sequence[State]) -> Pixels:
     """``decode`` of all states, (rows, H, W, 3); of each half where that finds no room, down to one image.
 
     Raises:

@@ -8,7 +8,7 @@ from jobs.lora_layers import Width
 from jobs.loras import LoraFolder
 from jobs.speed import Speed, speed_at
 from worker.denoise.device import is_out_of_memory, raise_if_lost, release_cache
-from worker.denoise.state import AdapterSet, BatchKey, DenoiseState
+from worker.denoise.state import AdapterSet, BatchKey, State
 from worker.engine.batcher import pick_batch
 from worker.engine.fitting_rows import FittingRows
 from worker.engine.passes_ahead import passes_ahead
@@ -42,7 +42,7 @@ class Engine:
         self.speeds = {} if speeds is None else speeds
         self.fitting = FittingRows()
         self.ahead = passes_ahead(device)
-        self.live: list[DenoiseState] = []
+        self.live: list[State] = []
         self.turn = 0
 
     @property
@@ -72,18 +72,18 @@ class Engine:
             family, wanted, {adapter.digest for state in self.live for adapter in state.key.adapters}
         )
 
-    def join(self, states: Sequence[DenoiseState]) -> None:
+    def join(self, states: Sequence[State]) -> None:
         """Let states take part from the next step on."""
         for state in states:
             state.last_turn = self.turn
         self.live += states
 
-    def leave(self, states: Sequence[DenoiseState]) -> None:
+    def leave(self, states: Sequence[State]) -> None:
         """Take states out, finished or not."""
         leaving = {id(state) for state in states}
         self.live = [state for state in self.live if id(state) not in leaving]
 
-    def step(self) -> list[DenoiseState]:
+    def step(self) -> list[State]:
         """One forward pass and one scheduler step for each state in it; finished and failed states leave.
 
         On a GPU it has only been queued then, and the pass before it has ended.
@@ -124,7 +124,7 @@ class Engine:
         height, width = key.latent_shape[-2:]
         return int(height * width * self.models[key.model].latent_factor ** 2)
 
-    def _step(self, family: Family, states: list[DenoiseState]) -> None:
+    def _step(self, family: Family, states: list[State]) -> None:
         """Step all. Where the network fails, step each half, so that a bad state or a full device fails only itself."""
         try:
             self.set_adapters(family, states[0].key.adapters)
@@ -145,7 +145,7 @@ class Engine:
         self._step(family, states[:half])
         self._step(family, states[half:])
 
-    def _advance(self, family: Family, states: list[DenoiseState], noise_pred: torch.Tensor) -> None:
+    def _advance(self, family: Family, states: list[State], noise_pred: torch.Tensor) -> None:
         try:
             family.advance(states, noise_pred)
         except Exception as error:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.catalog import ModelEntry
+from jobs.families import FAMILIES
 from jobs.schema import InpaintRequest
 from jobs.speed import Speed
 from worker.denoise.device import is_out_of_memory, raise_if_lost, release_cache
-from worker.denoise.state import DenoiseState
+from worker.denoise.state import State
 from worker.families.base import Family
 from worker.pixels.canvas import Canvas
 
@@ -199,18 +200,19 @@ def best_rows(pass_s: Mapping[int, float]) -> int:
     return min(rows for rows, seconds in pass_s.items() if rows / seconds * GAIN >= best)
 
 
-def any_state(family: Family, entry: ModelEntry, size_px: int, seed: int) -> DenoiseState:
+def any_state(family: Family, entry: ModelEntry, size_px: int, seed: int) -> State:
     """A typical request: random pixels, since some devices are faster with zeros, and a new prompt."""
     image = np.random.default_rng(seed).integers(0, 256, (size_px, size_px, 3), np.uint8)
     mask = np.zeros((size_px, size_px), np.uint8)
     mask[size_px // 4 : -size_px // 4, size_px // 4 : -size_px // 4] = 255
-    request = InpaintRequest(prompt=str(seed), seed=seed, guidance_scale=1.0)
-    parameters = entry.resolve(family.name, request)
+    asked = {"prompt": str(seed), "guidance_scale": 1.0} if FAMILIES[entry.family].denoises else {}
+    parameters = entry.resolve(family.name, InpaintRequest.model_validate({"seed": seed, **asked}))
     canvas = Canvas(image, mask, start_filled=entry.masked_content == "fill")
-    return family.prepare(canvas, parameters, lambda _: None)[0]
+    state: State = family.prepare(canvas, parameters, lambda _: None)[0]
+    return state
 
 
-def run_pass_s(family: Family, state: DenoiseState, rows: int) -> float:
+def run_pass_s(family: Family, state: State, rows: int) -> float:
     """Seconds of one forward pass, to its end: reading a value of the output waits for the device."""
     began = time.perf_counter()
     float(family.predict([state] * rows).flatten()[0])

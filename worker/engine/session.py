@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jobs.schema import InputName
 from jobs.speed import WorkerSpeed
 from worker.denoise.device import is_out_of_memory, release_cache, released
-from worker.denoise.state import DenoiseState
+from worker.denoise.state import State
 from worker.engine.engine import Engine
 from worker.engine.task import Task
 from worker.engine.throughput import Throughput
@@ -180,7 +180,7 @@ class Session:
             else:
                 task.fail(error)
 
-    def _record(self, batch: list[DenoiseState]) -> None:
+    def _record(self, batch: list[State]) -> None:
         if batch:
             self.throughput.stepped(batch)
         stepped = {id(state) for state in batch}

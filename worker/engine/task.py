@@ -29,7 +29,7 @@ from jobs.schema import (
     Timings,
 )
 from worker.denoise.device import raise_if_lost, released
-from worker.denoise.state import AdapterSet, DenoiseState
+from worker.denoise.state import AdapterSet, State
 from worker.engine.device_room import in_halves, tiled_at_need
 from worker.engine.previews import Previews
 from worker.engine.stopwatch import Stopwatch
@@ -62,7 +62,7 @@ class Task:
     passes: Sequence[Region] = ()  # in order, the first one and its tiles; known once it has been opened
     begun: int = 0  # which of them it is at
     steps_before: int = 0  # steps of the passes before
-    states: list[DenoiseState] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     found: list[Approximation] = field(default_factory=list)  # what only the worker can see that the result lacks
     painting: Painting | None = None  # of a job of several passes, once the first one has been decoded
@@ -205,7 +205,7 @@ class Task:
 
     # ---- engine thread
 
-    def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[DenoiseState]:
+    def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[State]:
         """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
         self.family = family
         asked = passes.asked_of(self.parameters, self.begun)
@@ -217,7 +217,7 @@ class Task:
             )
         ]
         self.stopwatch.enter("text_encode")
-        self._count_tokens(guided=self.states[0].negative_text is not None)
+        self._count_tokens(guided=self.states[0].key.guided)
         self.stopwatch.enter("denoise")
         return self.states
 
@@ -237,7 +237,7 @@ class Task:
         self.stopwatch.enter("wait")
         return pixels
 
-    def _decoded(self, states: Sequence[DenoiseState]) -> Pixels:
+    def _decoded(self, states: Sequence[State]) -> Pixels:
         finish = partial(self.family.finish, states)
         return finish() if len(states) > 1 else self._tiled_at_need(finish)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from jobs.approximations import SHALLOW_SHARE
 from jobs.eta import cost_of, tiles_workload, workload_on
 from jobs.speed import Cost, Speed, WorkerSpeed, speed_at
-from worker.denoise.state import DenoiseState
+from worker.denoise.state import State
 from worker.engine.engine import Engine
 from worker.engine.task import Task
 
@@ -41,7 +41,7 @@ class Throughput:
         if measured := self.engine.speeds.get(task.model):
             self._expected_s += task.parameters.n * speed_at(measured, task.area_px).codec_s / 2
 
-    def stepped(self, batch: Sequence[DenoiseState]) -> None:
+    def stepped(self, batch: Sequence[State]) -> None:
         key = batch[0].key
         if measured := self.engine.speeds.get(key.model):
             rows = len(batch) * (2 if key.guided else 1)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens
-from worker.denoise.state import AdapterSet, Conditioning, DenoiseState
+from worker.denoise.state import AdapterSet, State
 from worker.families.compiled_calls import CompiledCalls
 from worker.pixels.canvas import Canvas, Pixels
 
@@ -15,31 +15,21 @@ Clock = Callable[[str], None]
 """Called with the name of the phase that begins, one of ``worker.engine.stopwatch.PHASES``."""
 
 
-class Family(Protocol):
-    """A loaded model."""
+S = TypeVar("S", bound=State)
+
+
+class FamilyOf(Protocol[S]):
+    """A loaded model, whose images are states of kind ``S``."""
 
     name: str
     pipeline: Any
-    """diffusers' own, which the networks belong to; adapters are read by it."""
+    """diffusers' own, which the networks belong to; adapters are read by it. None: a network without one."""
     network: Any
-    """The denoising network, one of the pipeline's."""
+    """The network that is called at each step."""
     latent_factor: int
-    """Pixels that one latent cell spans."""
-    vae: Any
-    """The pipeline's."""
+    """Pixels that one cell of a state's ``key.latent_shape`` spans."""
     compiled: CompiledCalls
-
-    def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """One call of the network: (rows, C', h, w), (rows,) -> (rows, C, h, w)."""
-        ...
-
-    def closed(self, row: Conditioning) -> Conditioning:
-        """An image's conditioning as compiled calls take it; of other shapes where it does not fit into them."""
-        ...
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(rows, C, h, w) to (rows, 3, H, W), -1 to 1."""
-        ...
+    """Empty where nothing is compiled."""
 
     @property
     def tile_px(self) -> float:
@@ -57,7 +47,7 @@ class Family(Protocol):
 
     def prepare(
         self, canvas: Canvas, parameters: InpaintParameters, clock: Clock, adapters: AdapterSet = ()
-    ) -> list[DenoiseState]:
+    ) -> list[S]:
         """Encode prompt, image and mask and draw the noise: one state for each of the ``n`` images.
 
         ``adapters`` act on the model just now; the states are to be stepped with the same ones.
@@ -68,23 +58,27 @@ class Family(Protocol):
         """How much of a prompt is read by each text encoder whose reading has a limit."""
         ...
 
-    def predict(self, states: Sequence[DenoiseState]) -> torch.Tensor:
+    def predict(self, states: Sequence[S]) -> torch.Tensor:
         """One forward pass for states of one key: the guided network output, (rows, C, h, w)."""
         ...
 
-    def advance(self, states: Sequence[DenoiseState], noise_pred: torch.Tensor) -> None:
+    def advance(self, states: Sequence[S], noise_pred: torch.Tensor) -> None:
         """Take one step of each state's own scheduler; ``noise_pred`` is (rows, C, h, w).
 
         A state that cannot be stepped has its ``error`` set.
         """
         ...
 
-    def preview(self, state: DenoiseState) -> torch.Tensor:
+    def preview(self, state: S) -> torch.Tensor:
         """A small picture of a state with an ``estimate``: (h, w, 3), uint8, on the device. Nothing is waited for
         but the first one's preparation.
         """
         ...
 
-    def finish(self, states: Sequence[DenoiseState]) -> Pixels:
+    def finish(self, states: Sequence[S]) -> Pixels:
         """Decode finished states: (rows, H, W, 3), uint8."""
         ...
+
+
+Family = FamilyOf[Any]
+"""A loaded model of any family."""

@@ -11,3 +11,4 @@ from worker.families.sdxl import StableDiffusionXL
 CLASSES: tuple[type[LatentDiffusion], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, QwenImage)
 
 FAMILIES: dict[Family, type[LatentDiffusion]] = {one.family: one for one in CLASSES}
+"""Without ``feedforward``, whose class takes a network and its convention instead of a pipeline."""

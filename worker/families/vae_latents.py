@@ -103,9 +103,9 @@ class VaeLatents:
         raise NotFinite(PIXELS_NOT_FINITE.format(name=self.name))
 
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode by the compiled decoder where there is one: one image at a time, which costs a GPU no more."""
+        """Decode by the compiled decoder where there is one, one image at a time. Tiles are none of its shapes."""
         decode = self.compiled.decode
-        if decode is None or grid_of(latents) not in self.compiled.decoded or self.vae.use_tiling:
+        if decode is None or grid_of(latents) not in self.compiled.decoded:
             return self.decode(latents)
         return torch.cat([decode(row.contiguous()) for row in latents.split(1)])
 

@@ -3,6 +3,8 @@
 import gc
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +18,11 @@ from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
 from worker.denoise.device import is_out_of_memory, release_cache
 from worker.families.base import Family
+from worker.families.feedforward import FeedForward
 from worker.families.registry import FAMILIES
-from worker.models.models import DeviceFull
+from worker.models.models import DeviceFull, ReadModel
 from worker.models.sources import read_pipeline
+from worker.models.torchscript import read_network
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("worker.models.loading")
@@ -92,8 +96,14 @@ class Loader:
             library.logging.disable_progress_bar()
         warnings.filterwarnings("ignore", "Should have t[ab]", module="torchsde")  # DPM++ SDE: rounding, no more
 
-    def read(self, name: str, entry: ModelEntry) -> "LoadedFiles":
+    def read(self, name: str, entry: ModelEntry) -> ReadModel:
         """Read a model into main memory. Raises BadModel, whatever is wrong with its files."""
+        if entry.family == "feedforward":
+            return LoadedNetwork(name, entry, read_network(name, entry), self.device)
+        return self.read_pipeline(name, entry)
+
+    def read_pipeline(self, name: str, entry: ModelEntry) -> "LoadedFiles":
+        """The same, of a family with a pipeline of diffusers."""
         kind = FAMILIES[entry.family]
         dtype = pick_dtype(entry, self.settings, self.device)
         try:
@@ -136,18 +146,44 @@ class LoadedFiles:
         return sum(tensor.nbytes for tensor in tensors.values())
 
     def place(self) -> Family:
-        gc.collect()  # what has been evicted
-        release_cache()
-        try:
+        with _making_room():
             bring(self.pipeline, self.device, self.offload)
             family = FAMILIES[self.entry.family](self.name, self.pipeline, self.encoding_budget_bytes)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DeviceFull(str(error)) from error
         if unfit := self.entry.unfit_scheduler(family.schedulers):
             raise BadModel(f"Model {self.name!r}: {unfit}")
         return family
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network that paints in one call, in main memory: ``worker.models.models.ReadModel``. Nothing is offloaded."""
+
+    name: str
+    entry: ModelEntry
+    network: torch.jit.ScriptModule
+    device: torch.device
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
+
+    def place(self) -> Family:
+        assert self.entry.convention is not None  # the catalog refuses an entry without one
+        with _making_room():
+            return FeedForward(self.name, self.network.to(self.device), self.entry.convention, self.entry.size_px)
+
+
+@contextmanager
+def _making_room() -> Iterator[None]:
+    """Free what has been evicted first. Raises DeviceFull where the device is full all the same."""
+    gc.collect()
+    release_cache()
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceFull(str(error)) from error
 
 
 def networks(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:

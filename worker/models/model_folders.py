@@ -16,7 +16,7 @@ from jobs.families import FAMILIES
 OTHERS = {"Flux2": "FLUX.2", "FluxKontext": "FLUX Kontext", "QwenImageEdit": "Qwen-Image-Edit"}
 """Families that are not served, whose names begin as those of others do."""
 
-PREFIXES = OTHERS | {facts.class_prefix: family for family, facts in FAMILIES.items()}
+PREFIXES = OTHERS | {facts.class_prefix: family for family, facts in FAMILIES.items() if facts.class_prefix}
 """How the class names in ``model_index.json`` begin -> family."""
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")

@@ -52,10 +52,10 @@ class InpaintQueue(Queue):
             self.intermediate_queue.remove(job.id)
 
     def put_back(self, job: Job) -> None:
-        """Put a popped job that no worker has begun back to the front."""
+        """Put a popped job that no worker has begun back into the queue."""
         with self.connection.pipeline() as pipeline:
             pipeline.lrem(self.intermediate_queue_key, 1, job.id)
-            self.push_job_id(job.id, pipeline=pipeline, at_front=True)
+            self.push_job_id(job.id, pipeline=pipeline, at_front=comes_back_first(job))
             pipeline.execute()
 
     def clean(self, worker: SimpleWorker, at_s: float, canceled_before: float) -> None:
@@ -72,3 +72,11 @@ class InpaintQueue(Queue):
         worker_registration.clean_worker_registry(self)
         self.intermediate_queue.cleanup(worker, self)
         self.connection.zremrangebyscore(self.canceled_job_registry.key, 0, canceled_before)
+
+
+def comes_back_first(job: Job) -> bool:
+    """Whether a job goes to the front of the queue when it comes back, as its submission says (RQ's ``Retry``).
+
+    One of low priority goes to the end: jobs of normal priority may have come meanwhile.
+    """
+    return bool(job.enqueue_at_front_on_retry)

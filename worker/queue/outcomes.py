@@ -19,7 +19,7 @@ from jobs.errors import Crashed, DeadlineExceeded, JobFailure, NotStored
 from jobs.schema import JobReport
 from worker.engine.task import Task
 from worker.queue.failures import failure_of, problem_of
-from worker.queue.inpaint_queue import InpaintQueue
+from worker.queue.inpaint_queue import InpaintQueue, comes_back_first
 from worker.queue.job_lines import log_end
 from worker.queue.leases import Leases, Seat
 from worker.queue.reporter import Reporter
@@ -140,19 +140,21 @@ class Outcomes:
         self.reporter.record_failure("canceled", job.id)
 
     def hand_back_all(self) -> None:
-        """Hand every job back; the one that began first ends up first in the queue."""
-        for seat in reversed(self.leases.held):
+        """Hand every job back; of each priority, the one that began first ends up first in the queue."""
+        held = self.leases.held
+        first = [seat for seat in reversed(held) if comes_back_first(seat.job)]
+        for seat in first + [seat for seat in held if not comes_back_first(seat.job)]:
             self.hand_back(seat)
 
     def hand_back(self, seat: Seat) -> None:
-        """Draining: give the job back at the front of the queue; no attempt is spent."""
+        """Draining: give the job back to the queue; no attempt is spent."""
         if not self.leases.still_held(seat):
             self.drop(seat)
             return
         with self.rq.connection.pipeline() as pipeline:
             pipeline.multi()
             self.rq.cleanup_execution(seat.job, pipeline=pipeline, execution=seat.execution)
-            self.queue.enqueue_job(seat.job, pipeline=pipeline, at_front=True)
+            self.queue.enqueue_job(seat.job, pipeline=pipeline, at_front=comes_back_first(seat.job))
             pipeline.execute()
         self._leave(seat)
 

@@ -13,6 +13,7 @@ from app.uploads import Size
 from jobs.catalog import Catalog, ModelEntry
 from jobs.errors import InvalidField, UnknownModel
 from jobs.families import FAMILIES
+from jobs.feedforward import unused_fields
 from jobs.field_sentences import sentence_of
 from jobs.prompt_syntax import is_weighted, parts_of
 from jobs.schema import InpaintRequest, MaskedContent, PromptSyntax
@@ -151,6 +152,9 @@ def translate(body: Mapping[str, Any], context: Context, has_mask: bool) -> Tran
         "crop_padding": fields.inpaint_full_res_padding,
         "loras": loras,
     }
+    if unused := unused_fields(entry):  # clients of the web UI always send them; adapters they choose
+        asked = {name: value for name, value in asked.items() if name not in unused or name == "loras"}
+        notes["Model note"] = "paints in one call, without prompt, steps, guidance, strength and sampler"
     if has_mask:
         asked |= {"mask_mode": "black" if fields.inpainting_mask_invert else "drawn"}
         asked |= {"mask_threshold": 0.5} if fields.mask_round and "Soft inpainting" not in notes else {}

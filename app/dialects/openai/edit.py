@@ -18,7 +18,9 @@ from app.content_types import JSON, check_kind
 from app.forms import LenientParser, read_form
 from app.json_bodies import JsonBody, parsed, read_json
 from app.uploads import Size
+from jobs.catalog import Catalog
 from jobs.errors import InvalidField
+from jobs.feedforward import unused_fields
 from jobs.field_sentences import sentence_of
 from jobs.schema import INPUTS, InpaintRequest, InputName, OutputFormat
 
@@ -148,10 +150,19 @@ class Edit:
         if "model" in self.fields:
             asked["model"] = backend.catalog.resolve_alias(self.text("model", ""))
         try:
-            return InpaintRequest.model_validate(asked)
+            request = InpaintRequest.model_validate(asked)
+            return self._without_unused_prompt(request, backend.catalog)
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidField(f"{first['loc'][0] if first['loc'] else 'body'}: {sentence_of(first)}") from None
+
+    def _without_unused_prompt(self, request: InpaintRequest, catalog: Catalog) -> InpaintRequest:
+        """These clients always send a prompt: for a model that has no use for one it is ignored."""
+        entry = catalog.models.get(catalog.model_for(request.model, request.task))
+        if not (request.prompt and entry and "prompt" in unused_fields(entry)):
+            return request
+        self.ignored.add("prompt")
+        return request.model_copy(update={"prompt": ""})
 
 
 # ---- reading

@@ -184,7 +184,7 @@ def test_the_catalogs_dtype_wins_over_the_setting_and_the_setting_over_the_devic
 
 
 def test_the_size_is_that_of_the_weights(folder: Path) -> None:
-    read = Loader(settings()).read("tiny", entry(folder))
+    read = Loader(settings()).read_pipeline("tiny", entry(folder))
     half = Loader(settings()).read("tiny", entry(folder, dtype="float16"))
     count = sum(part.numel() for network in networks(read.pipeline) for part in network.parameters())
     assert 4 * count <= read.size_bytes < 4 * count + 1000  # buffers: position ids
@@ -222,7 +222,7 @@ def test_the_vae_works_image_by_image_where_the_setting_says_so(folder: Path) ->
 @pytest.mark.parametrize("cache_interval", [1, 2])
 def test_an_offloaded_model_paints_the_same_though_nobody_calls_its_pipeline(folder: Path, cache_interval: int) -> None:
     """accelerate's hooks at work, with the CPU in the part of the GPU."""
-    read = Loader(settings()).read("tiny", entry(folder))
+    read = Loader(settings()).read_pipeline("tiny", entry(folder))
     bring(read.pipeline, CPU, "model")
     family = type(load(folder))("tiny", read.pipeline)
     assert (
@@ -233,7 +233,7 @@ def test_an_offloaded_model_paints_the_same_though_nobody_calls_its_pipeline(fol
 @pytest.mark.parametrize("cache_interval", [1, 2])
 def test_a_model_offloaded_layer_by_layer_paints_the_same(folder: Path, cache_interval: int) -> None:
     """As ``enable_sequential_cpu_offload`` does it, which itself takes no CPU in the part of the GPU."""
-    read = Loader(settings()).read("tiny", entry(folder))
+    read = Loader(settings()).read_pipeline("tiny", entry(folder))
     for network in networks(read.pipeline):
         cpu_offload(network, CPU, offload_buffers=len(network._parameters) > 0)
     family = type(load(folder))("tiny", read.pipeline)
