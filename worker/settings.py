@@ -32,7 +32,7 @@ class WorkerSettings(QueueSettings):
     vae_tiling: bool = Field(False, description="the VAE works tile by tile: large pictures in little memory")
     vae_slicing: bool = Field(False, description="the VAE works image by image: n > 1 in little memory")
     compile: bool = Field(
-        False, description="the network's repeated blocks are compiled at the start; no adapters then"
+        False, description="networks and VAE decoders are compiled at the start, for fixed sizes; no adapters then"
     )
     torch_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves torch's own choice")
     codec_threads: int = Field(2, ge=1, description="threads that decode uploads and encode results beside the loop")

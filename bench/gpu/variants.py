@@ -1,9 +1,9 @@
 """Ways of running a network, beside each other: ``python -m bench.gpu.variants``.
 
-As the engine runs it; with fused query, key and value projections; with its repeated blocks compiled, as
-``INFILL_COMPILE`` has it; shallow, as a ``cache_interval`` has most of its calls; and on a GPU compiled as a whole into
-CUDA graphs. Calls with the same inputs, in turns; the first call of each, which compiles, is timed apart, and the
-outputs are compared. The models are those of ``bench.gpu``; nothing is downloaded.
+As the engine runs it; with fused query, key and value projections; with its repeated blocks compiled; compiled as a
+whole for each shape, as ``INFILL_COMPILE`` has it; shallow, as a ``cache_interval`` has most of its calls; and on a GPU
+compiled as a whole into CUDA graphs. Calls with the same inputs, in turns; the first call of each, which compiles, is
+timed apart, and the outputs are compared. The models are those of ``bench.gpu``; nothing is downloaded.
 """
 
 import argparse
@@ -49,7 +49,9 @@ def runners(network: Any, device: torch.device) -> dict[str, Any]:
     fused, blocks = copy.deepcopy(network), copy.deepcopy(network)
     fused.fuse_qkv_projections()
     blocks.compile_repeated_blocks(dynamic=True)
-    made = {"plain": network, "fused qkv": fused, "blocks compiled": blocks, "shallow": Shallow(copy.deepcopy(network))}
+    whole = torch.compile(copy.deepcopy(network), fullgraph=True, dynamic=False)
+    made = {"plain": network, "fused qkv": fused, "blocks compiled": blocks, "compiled": whole}
+    made["shallow"] = Shallow(copy.deepcopy(network))
     if device.type == "cuda":
         made["cuda graphs"] = torch.compile(copy.deepcopy(network), mode="reduce-overhead")
     return made

@@ -108,13 +108,16 @@ class Engine:
         """Images in one forward pass: as many as bring a gain, of two rows each where guidance is computed.
 
         Two rows are always allowed: a turn also costs time outside the network, which the profile does not measure.
+        Where calls are compiled, the most that need no padding.
         """
+        times = 2 if key.guided else 1
         measured = self.speeds.get(key.model)
         best_rows = speed_at(measured, self.area_px(key)).best_rows if measured else None
-        if best_rows is None:
-            return self.fitting.limit(key, self.max_rows)
-        worth_it = max(2, round(best_rows)) // (2 if key.guided else 1)
-        return self.fitting.limit(key, min(self.max_rows, worth_it))
+        worth_it = self.max_rows if best_rows is None else max(2, round(best_rows)) // times
+        images = self.fitting.limit(key, min(self.max_rows, worth_it))
+        grid = (key.latent_shape[-2], key.latent_shape[-1])
+        compiled = [] if key.shallow else self.models[key.model].compiled.rows.get(grid, [])
+        return max((rows // times for rows in compiled if times <= rows <= images * times), default=images)
 
     def area_px(self, key: BatchKey) -> int:
         """Of the canvas that a state of this key paints."""

@@ -131,7 +131,7 @@ def _warm_up(family: Family, entry: ModelEntry, limit_s: float) -> Look:
 def _look(family: Family, entry: ModelEntry, size_px: int, seed: int) -> Look:
     began = time.perf_counter()
     state = any_state(family, entry, size_px, seed)
-    pass_s = _pass_s(family, state, 1)
+    pass_s = run_pass_s(family, state, 1)
     family.finish([state])
     return Look(size_px**2, time.perf_counter() - began, pass_s)
 
@@ -152,7 +152,7 @@ def _speed(family: Family, entry: ModelEntry, size_px: int, max_rows: int, budge
     state = any_state(family, entry, size_px, seed=size_px)
     family.finish([state])
     codec_s = time.perf_counter() - began
-    found = sweep(lambda rows: _pass_s(family, state, rows), max_rows, budget_s - codec_s)
+    found = sweep(lambda rows: run_pass_s(family, state, rows), max_rows, budget_s - codec_s)
     return Speed(
         area_px=size_px**2, pass_s=found.pass_s[1], row_s=found.row_s, codec_s=codec_s, best_rows=found.best_rows
     )
@@ -170,7 +170,7 @@ def sweep(pass_s: Callable[[int], float], max_rows: int, budget_s: float) -> Swe
     deadline = began + min(max(budget_s, BUDGET_PASSES * taken[1]), LIMIT_S)
     rows = 2
     try:
-        while rows <= max_rows and not _flat(taken):
+        while rows <= max_rows and not flat(taken):
             if time.perf_counter() + TRIES * 2 * taken[rows // 2] > deadline:
                 return Sweep(taken, best_rows(taken) if _last_gain(taken) < GAIN else None)
             taken[rows] = min(pass_s(rows) for _ in range(TRIES))
@@ -182,7 +182,7 @@ def sweep(pass_s: Callable[[int], float], max_rows: int, budget_s: float) -> Swe
     return Sweep(taken, best_rows(taken))
 
 
-def _flat(pass_s: Mapping[int, float]) -> bool:
+def flat(pass_s: Mapping[int, float]) -> bool:
     """Whether the last two doublings together have brought little."""
     *_, first, second, third = [0.0, 0.0, *(rows / seconds for rows, seconds in pass_s.items())]
     return max(second, third) < GAIN * first
@@ -212,7 +212,7 @@ def any_state(family: Family, entry: ModelEntry, size_px: int, seed: int) -> Sta
     return state
 
 
-def _pass_s(family: Family, state: State, rows: int) -> float:
+def run_pass_s(family: Family, state: State, rows: int) -> float:
     """Seconds of one forward pass, to its end: reading a value of the output waits for the device."""
     began = time.perf_counter()
     float(family.predict([state] * rows).flatten()[0])

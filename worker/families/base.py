@@ -8,6 +8,7 @@ import torch
 
 from jobs.schema import InpaintParameters, PromptSyntax, PromptTokens
 from worker.denoise.state import AdapterSet, State
+from worker.families.compiled_calls import CompiledCalls
 from worker.pixels.canvas import Canvas, Pixels
 
 Clock = Callable[[str], None]
@@ -27,6 +28,8 @@ class FamilyOf(Protocol[S]):
     """The network that is called at each step."""
     latent_factor: int
     """Pixels that one cell of a state's ``key.latent_shape`` spans."""
+    compiled: CompiledCalls
+    """Empty where nothing is compiled."""
 
     @property
     def tile_px(self) -> float:

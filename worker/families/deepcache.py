@@ -26,7 +26,7 @@ class DeepCache:
         return self.unet.up_blocks[-1].resnets[-1]
 
     def _record(self, _: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        if getattr(self._here, "wanted", False):
+        if not torch.compiler.is_compiling() and getattr(self._here, "wanted", False):  # no compiled call is full
             self._here.found = inputs[0][:, : -self.unet.conv_in.out_channels]
 
     def full(self, *inputs: torch.Tensor, **conditioning: Any) -> tuple[torch.Tensor, torch.Tensor]:

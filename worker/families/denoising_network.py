@@ -9,6 +9,7 @@ import torch
 from worker.denoise.modes import Mode
 from worker.denoise.state import Conditioning, DenoiseState
 from worker.denoise.transfer import columns
+from worker.families.compiled_calls import CompiledCalls, Forward, grid_of
 from worker.families.row_threads import side_by_side
 
 DEEP = "deep"
@@ -25,6 +26,7 @@ class DenoisingNetwork(ABC):
     mode: Mode
     device: torch.device
     dtype: torch.dtype
+    compiled: CompiledCalls
 
     @property
     @abstractmethod
@@ -52,6 +54,10 @@ class DenoisingNetwork(ABC):
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
         """The conditioning of several images as one batch."""
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def closed(self, row: Conditioning) -> Conditioning:
+        """An image's conditioning as compiled calls take it; of other shapes where it does not fit into them."""
+        return row
 
     def guide(self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Classifier-free guidance (Ho & Salimans 2022); both (rows, C, h, w), ``scale`` (rows, 1, 1, 1)."""
@@ -82,7 +88,8 @@ class DenoisingNetwork(ABC):
         cond: Sequence[Conditioning],
     ) -> torch.Tensor:
         """Run unconditional and conditional rows in one call: (rows, C, h, w)."""
-        forward, shallow = self.forward, states[0].key.shallow
+        forward: Forward = self.forward
+        shallow = states[0].key.shallow
         kept = not shallow and any(state.cache_interval > 1 for state in states)
         if shallow:
             deep = torch.cat([state.deep for state in states if state.deep is not None], 1).flatten(0, 1)
@@ -91,15 +98,36 @@ class DenoisingNetwork(ABC):
         elif kept:
             forward = self.forward_keeping
 
+        times = len(cond) // len(states)
+        rows: list[Row] = list(zip(inputs.split(1) * times, timesteps.split(1) * times, cond, strict=True))
+        if not (shallow or kept) and (padded := self._padded(rows)):
+            rows, forward = padded, self._forward_compiled
+
         def call(part: Sequence[Row]) -> torch.Tensor:
             shown, at, conditioning = zip(*part, strict=True)
             return forward(torch.cat(shown), torch.cat(at), self.stack(conditioning))
 
-        times = len(cond) // len(states)
-        rows = list(zip(inputs.split(1) * times, timesteps.split(1) * times, cond, strict=True))
         output = side_by_side(call, rows) if self.device.type == "cpu" else call(rows)
+        output = output[: len(cond)]
         if kept:
             output, features = output.tensor_split((self.latent_channels,), 1)
             for row, state in enumerate(states):
                 state.deep = features[row :: len(states), None].clone()  # apart from its mates', which may leave
         return output
+
+    def _padded(self, rows: list[Row]) -> list[Row] | None:
+        """The rows of a compiled call, the last ones copies of the first; None where no such call is compiled."""
+        wanted = self.compiled.padded(grid_of(rows[0][0]), len(rows))
+        if wanted is None:
+            return None
+        closed = [(shown, at, self.closed(cond)) for shown, at, cond in rows]
+        if not all(self.compiled.takes(cond) for _, _, cond in closed):
+            return None
+        return closed + closed[:1] * (wanted - len(rows))
+
+    def _forward_compiled(
+        self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """``forward`` in one memory format: a compiled call is of one only."""
+        assert self.compiled.forward is not None
+        return self.compiled.forward(inputs.contiguous(), timesteps, conditioning)

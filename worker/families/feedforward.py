@@ -26,6 +26,7 @@ from worker.denoise.device import is_out_of_memory
 from worker.denoise.state import AdapterSet, BatchKey, State
 from worker.denoise.transfer import to_device
 from worker.families.base import Clock
+from worker.families.compiled_calls import CompiledCalls
 from worker.pixels.canvas import Canvas, Pixels
 
 TRIAL_PX = 64
@@ -83,6 +84,7 @@ class FeedForward:
         self.device = next((part.device for part in network.parameters()), torch.device("cpu"))
         self.fixed_px = size_px if convention in FIXED_SIZE else None
         self._call = CALLS[convention]
+        self.compiled = CompiledCalls()
         self._try(convention, self.fixed_px or TRIAL_PX)
 
     @torch.inference_mode()

@@ -24,6 +24,7 @@ from worker.denoise.state import AdapterSet, BatchKey, Conditioning, DenoiseStat
 from worker.denoise.stepping import step_each
 from worker.denoise.tables import Table, tabulate
 from worker.families.base import Clock
+from worker.families.compiled_calls import CompiledCalls
 from worker.families.denoising_network import DenoisingNetwork
 from worker.families.encodings import Encodings
 from worker.families.latent_previews import LatentPreviews
@@ -75,6 +76,7 @@ class LatentDiffusion(LatentPreviews, DenoisingNetwork):
         on_fill = bool(self.network.config.get("paints_on_fill"))
         self.mode = mode_for(found, self.input_channels(), whose, on_fill)
         self.encodings = Encodings(encoding_budget_bytes)
+        self.compiled = CompiledCalls()
         self._tables: dict[tuple[str, int, int, tuple[int, int]], Table] = {}
 
     # ---- what a family's own file overrides

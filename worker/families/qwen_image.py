@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import QwenImageInpaintPipeline
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,6 +20,9 @@ from worker.families.latent_diffusion import LatentDiffusion, Prompts, tokens_re
 
 TEXT_TOKENS = 512
 """Tokens of a prompt that are read, those of the template behind it included."""
+
+COMPILED_TOKENS = 128
+"""Tokens of a prompt in compiled calls; those with a longer prompt are not compiled."""
 
 
 class QwenImage(LatentDiffusion):
@@ -54,12 +58,23 @@ class QwenImage(LatentDiffusion):
 
     def stack(self, rows: Sequence[Conditioning]) -> Conditioning:
         """Prompts of different lengths are padded at their ends, and the padding masked: mates change nothing."""
+        if "encoder_hidden_states_mask" in rows[0]:  # closed
+            return super().stack(rows)
         texts = [row["encoder_hidden_states"][0] for row in rows]
         stacked = {"encoder_hidden_states": pad_sequence(texts, batch_first=True)}  # (rows, tokens, width)
         if len({len(text) for text in texts}) > 1:
             known = [torch.ones(len(text), dtype=torch.bool, device=self.device) for text in texts]
             stacked["encoder_hidden_states_mask"] = pad_sequence(known, batch_first=True)  # (rows, tokens)
         return stacked
+
+    def closed(self, row: Conditioning) -> Conditioning:
+        """Padded to ``COMPILED_TOKENS``, and the padding masked."""
+        text = row["encoder_hidden_states"]
+        missing = COMPILED_TOKENS - text.shape[1]
+        if missing < 0:
+            return row
+        known = torch.arange(COMPILED_TOKENS, device=self.device) < text.shape[1]
+        return {"encoder_hidden_states": F.pad(text, (0, 0, 0, missing)), "encoder_hidden_states_mask": known[None]}
 
     def forward(self, inputs: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         rows, _, height, width = inputs.shape

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jobs.errors import NotFinite
 from worker.denoise.modes import Shown
 from worker.denoise.transfer import to_device
+from worker.families.compiled_calls import CompiledCalls, grid_of
 from worker.families.encodings import Encodings
 from worker.pixels.canvas import Canvas, Pixels
 
@@ -38,6 +39,7 @@ class VaeLatents:
     """Of the network, and so of the latents."""
     latent_factor: int
     encodings: Encodings
+    compiled: CompiledCalls
 
     @property
     def latent_channels(self) -> int:
@@ -88,7 +90,7 @@ class VaeLatents:
             NotFinite: the latents are not, or the pixels are not even then.
         """
         given = latents.isfinite().all()
-        decoded = self.decode(latents)
+        decoded = self._decoded(latents)
         if (given & decoded.isfinite().all()).item():
             return decoded
         if not given.item():
@@ -99,6 +101,13 @@ class VaeLatents:
             if decoded.isfinite().all().item():
                 return decoded
         raise NotFinite(PIXELS_NOT_FINITE.format(name=self.name))
+
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode by the compiled decoder where there is one, one image at a time. Tiles are none of its shapes."""
+        decode = self.compiled.decode
+        if decode is None or grid_of(latents) not in self.compiled.decoded:
+            return self.decode(latents)
+        return torch.cat([decode(row.contiguous()) for row in latents.split(1)])
 
     def _decode_in_float32(self, latents: torch.Tensor) -> torch.Tensor:
         """The VAE's weights in float32 for one call: from half precision and back, they lose nothing."""
