@@ -188,18 +188,18 @@ def test_a_pass_has_no_more_images_than_fill_a_compiled_call(guided: bool, shall
 @pytest.mark.usefixtures("no_graphs")
 def test_the_graphs_are_those_of_the_buckets_whatever_is_asked() -> None:
     model = tiny.model("sd3", "recompose")
-    graphs = compile_model(model, max_rows=16, max_size_px=128)
+    graphs = compile_model(model, max_rows=4, max_size_px=128)
     before = GRAPHS.made
-    assert model.compiled.rows == {(8, 8): [1, 2, 4, 8, 16, 32], (16, 16): [1, 2, 4, 8, 16, 32]}
-    assert graphs == 2 * 6 + 2
+    assert model.compiled.rows == {(8, 8): [1, 2, 4, 8], (16, 16): [1, 2, 4, 8]}
+    assert graphs == 2 * 4 + 2
     small = canvas()
     large = Canvas(small.image.repeat(2, 0).repeat(2, 1), small.mask.repeat(2, 0).repeat(2, 1))
-    engine, rng = Engine({"tiny": model}, max_rows=16), np.random.default_rng(0)
+    engine, rng = Engine({"tiny": model}, max_rows=4), np.random.default_rng(0)
     with served():
-        for turn in range(30):
+        for turn in range(18):
             pixels = (small, large, cut(large, 64, 96))[turn % 3]
             wanted = asked("sd3", seed=turn, n=int(rng.integers(1, 4)), guidance=float(rng.choice([1.0, 4.0])))
-            if len(engine.live) < 30:
+            if len(engine.live) < 18:
                 engine.join(model.prepare(pixels, wanted, no_clock))
             GRAPHS.rows.clear()
             batch = engine.step()
@@ -340,17 +340,18 @@ from worker.engine.profile import profile
 from worker.settings import WorkerSettings
 
 torch.set_num_threads(1)
-model = tiny.model("sd", "concat")
+model = tiny.model("sd3", "recompose")
+model.vae.enable_tiling()  # so the decoder is not compiled, which takes long
 compiler = Compiler(WorkerSettings(), partial(profile, max_rows=2))
-speeds = compiler(model, entry_of("sd"))
+speeds = compiler(model, entry_of("sd3"))
 compiler.serve()
-print(len(speeds), run_alone(model, parameters("ddim", 1.0), canvas())[0].error, len(model.compiled.rows))
+print(len(speeds), run_alone(model, parameters("flow_euler", 1.0), canvas())[0].error, len(model.compiled.rows))
 """
 
 
 def test_a_model_that_cannot_be_compiled_is_measured_and_served_all_the_same(tmp_path: Path) -> None:
     shown = run(NO_COMPILER, tmp_path, CXX="/no/compiler")
-    assert "its network: " in shown.stderr and "its decoder: " in shown.stderr
+    assert "its network: " in shown.stderr
     assert shown.stdout.split() == ["1", "None", "0"]
 
 
