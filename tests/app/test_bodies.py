@@ -33,6 +33,7 @@ def slow(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
     limits = {
         "max_image_bytes": FILE_BYTES,
         "max_mask_bytes": FILE_BYTES,
+        "batch_bytes": FILE_BYTES,
         "max_inflight_bytes": INFLIGHT,
         "client_timeout_s": 0.5,
         "min_body_rate": 20_000,

@@ -53,6 +53,7 @@ VALUES = {
     "output_color": "rgb",
     "metadata": "keep_gps",
     "bit_depth": "8",
+    "priority": "low",
 }
 """A value of each text field that is allowed."""
 

@@ -38,7 +38,7 @@ def test_every_scheduler_that_fits_a_family_shares_its_forward_passes_and_change
         assert difference(state.latents, alone.latents) < TOLERANCE, wanted.scheduler
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_fewest_steps_that_may_be_asked_for_can_be_run_and_the_most_set(name: str) -> None:
     family = SCHEDULERS[name].families[0]
     model = tiny.shared_model(family, "recompose")
@@ -53,7 +53,7 @@ def test_the_fewest_steps_that_may_be_asked_for_can_be_run_and_the_most_set(name
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.01])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_the_network_calls_are_known_without_the_network(name: str, strength: float) -> None:
     model = tiny.shared_model(SCHEDULERS[name].families[0], "recompose")
     wanted = parameters(name, strength)
@@ -134,7 +134,7 @@ def test_a_network_that_predicts_velocity_equals_diffusers_too(name: str, streng
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_scheduler_runs_in_half_precision_and_keeps_to_it(name: str, dtype: torch.dtype) -> None:
     family = SCHEDULERS[name].families[0]
     full = tiny.shared_model(family, "recompose")

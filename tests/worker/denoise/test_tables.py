@@ -10,7 +10,7 @@ from jobs.schedulers import SCHEDULERS
 from jobs.schema import InpaintParameters
 from tests.worker import tiny
 from tests.worker.runs import canvas, parameters, run_alone
-from worker.denoise.sampling import begin, network_scaled, new_scheduler, noise_source, noised, step_arguments
+from worker.denoise.sampling import CLASSES, begin, network_scaled, new_scheduler, noise_source, noised, step_arguments
 from worker.denoise.tables import Call, step_together, tabulate
 from worker.denoise.tables import Row as Stepped
 from worker.pixels.canvas import Canvas
@@ -58,7 +58,7 @@ def difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def test_rows_of_all_schedulers_at_different_steps_are_stepped_together_as_diffusers_steps_each() -> None:
     generator = torch.manual_seed(0)
-    rows = [Row(name, steps, skipped) for name in SCHEDULERS for steps, skipped in ((6, 0), (9, 4))]
+    rows = [Row(name, steps, skipped) for name in CLASSES for steps, skipped in ((6, 0), (9, 4))]
     while rows := [row for row in rows if not row.done]:
         outputs = torch.randn(len(rows), *SHAPE[1:], generator=generator)
         for row, output in zip(rows, outputs.split(1), strict=True):
@@ -73,7 +73,7 @@ def test_rows_of_all_schedulers_at_different_steps_are_stepped_together_as_diffu
             assert difference(row.summed, row.latents) < TOLERANCE, (row.name, row.index)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_noise_levels_and_scales_are_those_of_the_scheduler(name: str) -> None:
     row = Row(name, 7, 2)
     clean, noise = torch.randn(2, *SHAPE, generator=torch.manual_seed(1))
@@ -86,7 +86,7 @@ def test_noise_levels_and_scales_are_those_of_the_scheduler(name: str) -> None:
         row.step(noise)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_no_table_looks_back_far_and_those_that_draw_noise_draw_it_as_often_as_diffusers(name: str) -> None:
     row = Row(name, 9, 0)
     assert row.table.depth <= 3
