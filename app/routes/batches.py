@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 from uuid import uuid4
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 from starlette.datastructures import UploadFile
@@ -18,22 +18,22 @@ from starlette.datastructures import UploadFile
 from app.authentication import Principal, digest, needs, principal_of
 from app.backend import Backend, BackendDep
 from app.batch_lines import CheckedLines, check_lines, chunks_of
+from app.batch_view import BatchView, view_of
 from app.bodies import arriving, discard
 from app.content_types import FORM, check_kind_among
 from app.examples import KEY_PROBLEMS, problems
 from app.forms import LenientParser, check_query, read_form
 from app.outgoing import MEMORY_BYTES
+from app.paging import Cursor, Limit, check_listed, next_page, place_of, takes
 from app.routes.inpaint import IdempotencyKey
-from jobs.batches import Batch, BatchRecord, State, no_batch
-from jobs.errors import BatchNotFound, Forbidden, IdempotencyConflict, InvalidField, NotStored, UnknownField
-from jobs.job_index import Place
+from jobs.batches import Batch, BatchRecord, no_batch
+from jobs.errors import BatchNotFound, IdempotencyConflict, InvalidField, NotStored, UnknownField
 from jobs.schema import Record
 
 JSONL = "application/jsonl"
 KINDS = (JSONL, "application/x-ndjson", "application/x-jsonlines", FORM)
 REMEDY = f"Send {JSONL}, a JSON request with a custom_id a line; or {FORM} with these lines as the file 'file'."
 BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
-CURSOR = re.compile(r"(\d{1,17})-(batch_[0-9a-f]{32})")
 LINES_AT_ONCE = 500
 """Of the results, read together."""
 
@@ -49,32 +49,6 @@ BODIES: dict[str, Any] = {
         }
     },
 }
-
-
-class Counts(Record):
-    """Lines, by what has become of them."""
-
-    total: int
-    waiting: int = Field(description="No job yet.")
-    at_work: int = Field(description="Jobs that wait or run, or whose end has not been noted yet.")
-    succeeded: int
-    failed: int
-    canceled: int
-    expired: int = Field(description="No job was made of them in the time that a batch may take.")
-
-
-class BatchView(Record):
-    """A batch as the API shows it."""
-
-    id: str
-    url: str = Field(description="Its address, without the host.")
-    results_url: str
-    status: State
-    counts: Counts
-    created_at: datetime
-    expires_at: datetime
-    canceling_at: datetime | None
-    ended_at: datetime | None
 
 
 class BatchesView(Record):
@@ -123,7 +97,7 @@ def make_router(max_body_bytes: int) -> APIRouter:
         methods=["GET"],
         response_model=BatchesView,
         summary="List your batches",
-        dependencies=READ,
+        dependencies=[*READ, takes("limit", "cursor")],
     )
     one: dict[str, Any] = {"response_model": BatchView, "responses": problems("batch_not_found")}
     router.add_api_route("/v1/batches/{batch_id}", look, methods=["GET"], summary="A batch", dependencies=READ, **one)
@@ -238,28 +212,6 @@ def _earlier(backend: Backend, batch_id: str, lines: CheckedLines) -> Batch | No
     return batch
 
 
-def view_of(backend: Backend, batch: Batch) -> BatchView:
-    ended = backend.batches.counts(batch.id)
-    total, done = batch.record.total, sum(ended.values())
-    at_work = max(0, batch.fed - done)
-    url = f"{backend.settings.root_path}/v1/batches/{batch.id}"
-    return BatchView(
-        id=batch.id,
-        url=url,
-        results_url=f"{url}/results",
-        status=batch.state,
-        counts=Counts(total=total, waiting=total - done - at_work, at_work=at_work, **ended),
-        created_at=_time(batch.record.created_at),
-        expires_at=_time(batch.record.expires_at),
-        canceling_at=_time(batch.canceling_at) if batch.canceling_at else None,
-        ended_at=_time(batch.ended_at) if batch.ended_at else None,
-    )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 def look(batch: OwnedBatch, backend: BackendDep) -> BatchView:
     """How far it is. Its record lives as long as a job's after its end."""
     return view_of(backend, batch)
@@ -269,27 +221,19 @@ def batches(
     principal: CallerDep,
     backend: BackendDep,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=60, description="`next` of the page before.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> BatchesView:
     """The batches of your API key's tenant whose records have not expired. A service without keys lists none."""
-    if principal.tenant is None:
-        raise Forbidden("The list is of an API key's tenant, and this service asks for no keys.")
-    place = None
-    if cursor:
-        if not (found := CURSOR.fullmatch(cursor)):
-            raise InvalidField("cursor: send `next` of an earlier page, or nothing for the first one.")
-        place = Place(int(found[1]), found[2])
-    places, views = backend.batches.index.older(principal.name, place, limit), []
+    check_listed(principal)
+    places, views = backend.batches.index.older(principal.name, place_of(cursor), limit), []
     for each in places:
         try:
             views.append(view_of(backend, backend.batches.find(each.job_id)))
         except BatchNotFound:
             backend.batches.index.forget(principal.name, [each.job_id])
-    token = f"{places[-1].at}-{places[-1].job_id}" if len(places) == limit else None
-    if token:
-        response.headers["Link"] = f'<?limit={limit}&cursor={token}>; rel="next"'
-    return BatchesView(batches=views, next=token)
+    last = places[-1] if len(places) == limit else None
+    return BatchesView(batches=views, next=next_page(response, last, limit=limit))
 
 
 def cancel(batch: OwnedBatch, backend: BackendDep) -> BatchView:

@@ -1,6 +1,5 @@
 """``/v1/jobs``: a tenant's own jobs, and the cancelling of several."""
 
-import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,7 +12,8 @@ from app.backend import Backend, BackendDep
 from app.examples import KEY_PROBLEMS, problems
 from app.json_bodies import parsed
 from app.ownership import check_owned
-from jobs.errors import Forbidden, InvalidField, JobError
+from app.paging import Cursor, Limit, check_listed, next_page, place_of, takes
+from jobs.errors import JobError
 from jobs.job_index import Place
 from jobs.job_view import JobSummary, status_of, summary_of
 from jobs.schema import JobStatus, Record
@@ -22,10 +22,8 @@ MOST_CANCELS = 100
 MAX_BODY_BYTES = 2**16
 LOOKED_AT = 1000
 """Jobs that one call looks at in search of those of a status."""
-CURSOR = re.compile(r"(\d{1,17})-([0-9a-f]{32})")
 
 router = APIRouter(tags=["jobs"], responses=problems("invalid_field", *KEY_PROBLEMS, "store_unavailable"))
-PARAMETERS = ("limit", "status", "cursor")
 CallerDep = Annotated[Principal, Depends(principal_of)]
 
 
@@ -48,45 +46,23 @@ class CancelOutcomes(Record):
     jobs: list[CancelOutcome] = Field(description="In the order of `ids`.")
 
 
-def check_parameters(request: Request) -> None:
-    """Raise InvalidField for a query parameter that nobody reads, or that came twice: which was meant is a guess."""
-    sent = [name for name, _ in request.query_params.multi_items()]
-    if unknown := next((name for name in sent if name not in PARAMETERS), None):
-        raise InvalidField(f"{unknown[:100]!r} is no parameter of this list. They are {', '.join(PARAMETERS)}.")
-    if twice := next((name for name in sent if sent.count(name) > 1), None):
-        raise InvalidField(f"{twice}: sent more than once. Send each parameter once.")
-
-
-@router.get("/v1/jobs", summary="List your jobs", dependencies=[needs("read"), Depends(check_parameters)])
+@router.get("/v1/jobs", summary="List your jobs", dependencies=[needs("read"), takes("limit", "status", "cursor")])
 def jobs(
     principal: CallerDep,
     backend: BackendDep,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     status: Annotated[Literal["queued", "running", "succeeded", "failed", "canceled"] | None, Query()] = None,
-    cursor: Annotated[str | None, Query(max_length=60, description="`next` of the page before.")] = None,
+    cursor: Cursor = None,
 ) -> JobsView:
     """The jobs of your API key's tenant whose records have not expired, up to the latest 10,000.
 
     A job whose model is being loaded counts as running. With `status`, a page can be short, or empty, and still have
     a `next`. A service without keys lists no jobs.
     """
-    if principal.tenant is None:
-        raise Forbidden("The list is of an API key's tenant, and this service asks for no keys.")
-    found, last = _page(backend, principal, _place(cursor), limit, JobStatus(status) if status else None)
-    token = None if last is None else f"{last.at}-{last.job_id}"
-    if token:
-        more = f"&status={status}" if status else ""
-        response.headers["Link"] = f'<?limit={limit}&cursor={token}{more}>; rel="next"'
-    return JobsView(jobs=found, next=token)
-
-
-def _place(cursor: str | None) -> Place | None:
-    if not cursor:
-        return None
-    if not (found := CURSOR.fullmatch(cursor)):
-        raise InvalidField("cursor: send `next` of an earlier page, or nothing for the first one.")
-    return Place(int(found[1]), found[2])
+    check_listed(principal)
+    found, last = _page(backend, principal, place_of(cursor), limit, JobStatus(status) if status else None)
+    return JobsView(jobs=found, next=next_page(response, last, limit=limit, status=status))
 
 
 def _page(

@@ -324,7 +324,8 @@ async def test_another_tenants_batches_are_nowhere_and_ones_own_are_listed_page_
         assert (await client.post(f"{made[0]['url']}/cancel", headers=reader)).status_code == 403
         jobs = (await client.get("/v1/jobs", headers=owner)).json()["jobs"]
         assert len(jobs) >= 1
-        assert_problem(await client.get("/v1/batches?cursor=x", headers=owner), 422, "invalid_field")
+        for query in ("cursor=x", "limit=0", "status=completed", "limit=1&limit=2"):
+            assert_problem(await client.get(f"/v1/batches?{query}", headers=owner), 422, "invalid_field")
 
 
 async def test_without_keys_a_batch_is_found_by_its_id_and_none_is_listed(client: httpx.AsyncClient) -> None:
