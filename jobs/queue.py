@@ -48,6 +48,23 @@ class Submitted:
     replayed: bool
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """What is written beside a new job, in the transaction that queues it."""
+
+    queued: QueuedJob
+    work: Workload | None
+    result_bytes: int
+    listed: bool
+    pixels: int
+    deliveries: int
+    idempotency: Idempotency | None
+
+    @property
+    def key(self) -> str | None:
+        return keys.idempotency(self.idempotency.key_digest) if self.idempotency else None
+
+
 class JobQueue:
     """The RQ queue with the bounded, idempotent submission of this service."""
 
@@ -115,10 +132,11 @@ class JobQueue:
             meta["request_id"] = request_id
         if deliveries:
             meta["deliveries"] = [delivery.model_dump() for delivery in deliveries]
-        job, asked = self._new_job(parameters, meta, priority), QueuedJob(caller, priority)
+        job, queued = self._new_job(parameters, meta, priority), QueuedJob(caller, priority)
         try:
             self.store.put_inputs(job.id, inputs, keep_mask)
-            submitted = self._enqueue(job, idempotency, asked, work, result_bytes, listed, pixels, len(deliveries))
+            entry = _Entry(queued, work, result_bytes, listed, pixels, len(deliveries), idempotency)
+            submitted = self._enqueue(job, entry)
         except Exception as error:
             with suppress(Exception):
                 self.store.drop_submitted(job.id)
@@ -184,63 +202,57 @@ class JobQueue:
                 self.retry_after_s(job.priority),
             )
 
-    def _enqueue(
-        self,
-        job: Job,
-        idempotency: Idempotency | None,
-        asked: QueuedJob,
-        work: Workload | None,
-        result_bytes: int,
-        listed: bool,
-        pixels: int,
-        deliveries: int,
-    ) -> Submitted:
-        idempotency_key = keys.idempotency(idempotency.key_digest) if idempotency else None
-        now, caller = self.deliveries.now() if deliveries else 0.0, asked.caller
-        watched = [self.rq.key, job.key, *self.quota.watched(caller), *([idempotency_key] if idempotency_key else [])]
+    def _enqueue(self, job: Job, entry: _Entry) -> Submitted:
+        now = self.deliveries.now() if entry.deliveries else 0.0
+        watched = [self.rq.key, job.key, *self.quota.watched(entry.queued.caller), *([entry.key] if entry.key else [])]
         while True:
             with self.connection.pipeline() as pipeline:
                 try:
                     pipeline.watch(*watched)
                     if pipeline.exists(job.key):  # an earlier EXEC went through, only its reply was lost
                         return Submitted(job.id, replayed=False)
-                    if idempotency and idempotency_key and (earlier := pipeline.get(idempotency_key)):
-                        return _replay(cast(bytes, earlier), idempotency)
+                    if entry.idempotency and entry.key and (earlier := pipeline.get(entry.key)):
+                        return _replay(cast(bytes, earlier), entry.idempotency)
                     waiting = self.waiting.ids()
                     queued = self.waiting.jobs(waiting)
-                    index = overtaken_by(queued, asked)
+                    index = overtaken_by(queued, entry.queued)
                     overtaken = None if index is None else waiting[index]
                     if not self._is_the_list(pipeline, waiting, low_begins(queued), overtaken):
                         self.waiting.forget()
                         continue
-                    self._check_places(queued, asked)
-                    self.room.check_exactly(result_bytes, asked.priority, pipeline)
-                    self.quota.check(caller, pixels, pipeline)
+                    self._check_places(queued, entry.queued)
+                    self.room.check_exactly(entry.result_bytes, entry.queued.priority, pipeline)
+                    self.quota.check(entry.queued.caller, entry.pixels, pipeline)
                     pipeline.multi()
-                    if idempotency and idempotency_key:
-                        value = f"{job.id}:{idempotency.fingerprint}"
-                        pipeline.set(idempotency_key, value, ex=self.settings.record_ttl_s)
-                    self.rq.enqueue_job(job, pipeline=pipeline)
-                    self.room.reserve(pipeline, job.id, result_bytes)
-                    self.quota.count(pipeline, caller, job.id, pixels)
-                    self.deliveries.schedule(pipeline, job.id, deliveries, now)
-                    if listed:
-                        self.index.add(pipeline, caller, job.id)
-                    if caller:
-                        pipeline.set(keys.caller(job.id), caller, ex=self.settings.input_ttl_s)
-                    if asked.priority == "low":
-                        pipeline.set(keys.priority(job.id), "low", ex=self.settings.input_ttl_s)
-                    if work:
-                        pipeline.set(keys.workload(job.id), work.model_dump_json(), ex=self.settings.input_ttl_s)
-                    if overtaken:
-                        pipeline.lrem(self.rq.key, -1, job.id)
-                        pipeline.linsert(self.rq.key, "BEFORE", overtaken, job.id)
+                    self._write(pipeline, job, entry, overtaken, now)
                     pipeline.execute()
-                    self.waiting.added(waiting, index, job.id, asked)
-                    self.eta.added(job.id, work, overtaken)
+                    self.waiting.added(waiting, index, job.id, entry.queued)
+                    self.eta.added(job.id, entry.work, overtaken)
                     return Submitted(job.id, replayed=False)
                 except WatchError:
                     continue
+
+    def _write(self, pipeline: Any, job: Job, entry: _Entry, overtaken: str | None, now: float) -> None:
+        """The commands of the transaction: the job in its place, and what is kept beside it."""
+        caller, ttl_s = entry.queued.caller, self.settings.input_ttl_s
+        if entry.idempotency and entry.key:
+            value = f"{job.id}:{entry.idempotency.fingerprint}"
+            pipeline.set(entry.key, value, ex=self.settings.record_ttl_s)
+        self.rq.enqueue_job(job, pipeline=pipeline)
+        self.room.reserve(pipeline, job.id, entry.result_bytes)
+        self.quota.count(pipeline, caller, job.id, entry.pixels)
+        self.deliveries.schedule(pipeline, job.id, entry.deliveries, now)
+        if entry.listed:
+            self.index.add(pipeline, caller, job.id)
+        if caller:
+            pipeline.set(keys.caller(job.id), caller, ex=ttl_s)
+        if entry.queued.priority == "low":
+            pipeline.set(keys.priority(job.id), "low", ex=ttl_s)
+        if entry.work:
+            pipeline.set(keys.workload(job.id), entry.work.model_dump_json(), ex=ttl_s)
+        if overtaken:
+            pipeline.lrem(self.rq.key, -1, job.id)
+            pipeline.linsert(self.rq.key, "BEFORE", overtaken, job.id)
 
     def _is_the_list(self, connection: Any, waiting: Sequence[str], low: int, overtaken: str | None = None) -> bool:
         """Whether the copy of the list fits where it matters: in the place of the first job of low priority, by which
