@@ -3,14 +3,13 @@
 ``open`` and ``close`` run on the codec threads, ``prepare`` and ``finish`` on the engine's thread, one after another.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from jobs import mask_values, passes
+from jobs import passes
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.errors import Undecodable
@@ -22,19 +21,18 @@ from jobs.schema import (
     InpaintParameters,
     InputName,
     JobReport,
-    MaskReport,
     PictureReport,
     PromptTokens,
-    RegionReport,
     Timings,
 )
 from worker.denoise.device import raise_if_lost, released
 from worker.denoise.state import AdapterSet, State
 from worker.engine.device_room import in_halves, tiled_at_need
 from worker.engine.previews import Previews
+from worker.engine.reports import mask_report, metadata, region_report, tokens_of, xmp_packet
 from worker.engine.stopwatch import Stopwatch
 from worker.families.base import Family
-from worker.pixels import masks, regions, xmp
+from worker.pixels import masks, regions
 from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.encoding import writer_of
@@ -128,10 +126,12 @@ class Task:
             changed += regions.changed_outside(original, result, self.mask)
             self.stopwatch.enter("png")
             writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
-        report = self._mask_report(changed)
-        timings = self.stopwatch.timings(self.steps)
+        report = mask_report(self.parameters.mask_mode, self.mask, self.bbox, changed)
+        region, timings = region_report(self.passes), self.stopwatch.timings(self.steps)
+        told: dict[str, Any] = {"region": region, "approximate": self.given_up, **self.tokens, "timings": timings}
+        packet = xmp_packet(self.picture.xmp, self.model if self.marks else None)
         self.images = [
-            writer.finish({"infill": self._metadata(index, report, timings.model_dump())}, self._xmp)
+            writer.finish({"infill": metadata(self.parameters, index, report, told)}, packet)
             for index, writer in enumerate(writers)
         ]
         picture = self._signed(self.picture.reported(writers[0].states_colours))
@@ -143,7 +143,7 @@ class Task:
             images=[ImageInfo(width=w, height=h, content_type=kind, size_bytes=len(file)) for file in self.images],
             timings=timings,
             approximate=self.given_up,
-            region=self._region_report,
+            region=region,
             picture=picture,
             **self.tokens,
         )
@@ -167,41 +167,11 @@ class Task:
         self.images, action = signed(self.sign, self.images, self.upload, statement)
         return picture.with_manifest(action)
 
-    def _mask_report(self, changed_outside: int) -> MaskReport:
-        return MaskReport(
-            mode=self.parameters.mask_mode,
-            coverage=mask_values.coverage(self.mask),
-            bbox=self.bbox,
-            soft=masks.is_soft(self.mask),
-            changed_outside_mask=changed_outside,
-        )
-
-    @property
-    def _region_report(self) -> RegionReport:
-        first = self.passes[0]
-        return RegionReport(box=first.box, run_px=first.run_px, scale=round(first.scale, 6), tiles=len(self.tiles))
-
     @property
     def given_up(self) -> list[Approximation]:
         """All that the result lacks of the model's best."""
         asked = approximations_of(self.parameters, self.entry.num_inference_steps, self.passes[0], len(self.tiles))
         return list(dict.fromkeys([*asked, *self.found]))
-
-    @property
-    def _xmp(self) -> bytes:
-        """Empty where there is nothing to say."""
-        said = self.marks or self.picture.xmp
-        return xmp.packet(self.picture.xmp, self.model if self.marks else None) if said else b""
-
-    def _metadata(self, index: int, mask: MaskReport, timings: dict[str, float]) -> str:
-        """The file's own metadata; the timings end with a PNG's encoding, and before that of other formats."""
-        seed = self.parameters.seeds[index]
-        effective = mask.model_dump(exclude={"scale", "snapped"})  # of the upload: the API alone knows them
-        described = {"model": self.parameters.model, "seed": seed, "mask": effective}
-        described |= self.parameters.model_dump(include={"extend"})  # absent where there is none
-        given_up = {"region": self._region_report.model_dump(), "approximate": self.given_up}
-        given_up |= {name: tokens.model_dump() for name, tokens in self.tokens.items()}
-        return json.dumps({**described, **given_up, "timings": timings})
 
     # ---- engine thread
 
@@ -217,19 +187,10 @@ class Task:
             )
         ]
         self.stopwatch.enter("text_encode")
-        self._count_tokens(guided=self.states[0].key.guided)
+        self.tokens, cut = tokens_of(family, self.parameters, guided=self.states[0].key.guided)
+        self.found += ["prompt_cut"] if cut else []
         self.stopwatch.enter("denoise")
         return self.states
-
-    def _count_tokens(self, guided: bool) -> None:
-        """What the text encoders read of the prompt, and of the negative prompt where guidance is computed from it."""
-        asked = self.parameters
-        prompts = {"prompt_tokens": asked.prompt}
-        prompts |= {"negative_prompt_tokens": asked.negative_prompt} if guided else {}
-        for name, prompt in prompts.items():
-            if counted := self.family.prompt_tokens(prompt, asked.prompt_syntax):
-                self.tokens[name] = max(counted, key=lambda tokens: (tokens.cut, -tokens.limit))
-                self.found += ["prompt_cut"] if all(tokens.cut for tokens in counted) else []
 
     def finish(self) -> Pixels:
         self.stopwatch.enter("vae_decode")
