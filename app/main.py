@@ -62,6 +62,9 @@ CORS: dict[str, Any] = {
 }
 """What pages of the allowed origins may send and read. No cookies are used, so no credentials are allowed."""
 
+NOUNS = (jobs, job_list, capabilities, models, loras, schedulers, workers, health, metrics, problem_kinds, page)
+"""Routes that need no setting."""
+
 
 def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = None) -> FastAPI:
     """An app that connects to Redis at its first need. Without settings, they are read and the logs are set up.
@@ -99,19 +102,7 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
     app.include_router(batches.make_router(settings.max_batch_body_bytes))
     for dialect in (openai, a1111):
         app.include_router(dialect.make_router(settings.max_body_bytes))
-    for noun in (
-        jobs,
-        job_list,
-        capabilities,
-        models,
-        loras,
-        schedulers,
-        workers,
-        health,
-        metrics,
-        problem_kinds,
-        page,
-    ):
+    for noun in NOUNS:
         app.include_router(noun.router)
     return app
 
