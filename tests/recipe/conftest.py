@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from transformers import CLIPTokenizer
@@ -10,12 +12,25 @@ from recipe.latent_space import LatentSpace, fit_latent_space
 from recipe.painter import Painter
 from recipe.parts import make_text_encoder, make_unet
 from recipe.tokens import train_tokenizer
-from tests.worker.training.conftest import corpus, one_thread  # noqa: F401  # fixtures
-from worker.training.corpus import Corpus
+from tests.worker.training.drawn import picture
+from worker.training.corpus import Corpus, Photo
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
-def space(corpus: Corpus) -> LatentSpace:  # noqa: F811  # the fixture
+def corpus() -> Corpus:
+    return Corpus.of([Photo(f"{seed}.webp", f"Picture {seed}", picture(seed)) for seed in range(6)])
+
+
+@pytest.fixture(scope="session")
+def space(corpus: Corpus) -> LatentSpace:
     return fit_latent_space(corpus, seed=0, crops=64)
 
 
