@@ -4,6 +4,9 @@ import signal
 import time
 from pathlib import Path
 
+from redis import Redis
+from rq.job import Job, JobStatus
+
 from tests.e2e.stack import Process, Stack
 from tests.redis_server import RedisServer
 
@@ -44,13 +47,14 @@ class Fleet(Stack):
             self.named[name] = self.start_worker(INFILL_WORKER_NAME=name)
 
     def holder_of(self, job_id: str, timeout_s: float = 60) -> str:
-        """The worker that has a job; its word is at most a heartbeat old."""
+        """The worker that has taken a job, as RQ notes it at once; a worker's own word can be a heartbeat old."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for name, jobs in self.jobs_at_work().items():
-                if job_id in jobs and name in self.named:
-                    return name
-            time.sleep(0.05)
+        with Redis.from_url(self.server.url, decode_responses=True) as connection:
+            while time.monotonic() < deadline:
+                status, name = connection.hmget(Job.key_for(job_id), "status", "worker_name")
+                if status == JobStatus.STARTED and name in self.named:
+                    return str(name)
+                time.sleep(0.02)
         raise TimeoutError(f"nobody has job {job_id}")
 
     def kill(self, name: str) -> None:

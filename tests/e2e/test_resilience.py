@@ -44,7 +44,7 @@ def test_jobs_of_a_killed_worker_are_run_again_elsewhere(fleet: Fleet, client: h
     fleet.hire(2)
     job_ids = [submit(client, seed=seed, **LONG).json()["id"] for seed in range(3)]
     victim = fleet.holder_of(job_ids[0])
-    lost = [job_id for job_id in fleet.jobs_at_work()[victim] if job_id in job_ids]
+    lost = [job_id for job_id in job_ids if fleet.holder_of(job_id) == victim]
     fleet.kill(victim)
     killed_at = time.monotonic()
     for job_id in lost:
