@@ -19,6 +19,7 @@ FROM base AS api
 RUN pip install -c requirements.txt ".[api]"
 COPY jobs jobs
 COPY app app
+COPY docs docs
 RUN pip install --no-deps --force-reinstall . \
     && python -c "import app.main, importlib.util as u; assert u.find_spec('torch') is None"
 USER infill

@@ -21,6 +21,7 @@ from app.middleware import RequestContext, RootPath
 from app.routes import (
     batches,
     capabilities,
+    documents,
     health,
     inpaint,
     job_list,
@@ -45,9 +46,6 @@ Every pixel where the effective mask is 0 is equal to the decoded input. Errors 
 (RFC 9457) with a stable `code`.
 """
 
-
-NOUNS = (job_list, jobs, capabilities, models, loras, schedulers, workers, health, metrics, problem_kinds, page)
-
 CORS: dict[str, Any] = {
     "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
     "allow_headers": ["*"],  # clients send their own, such as x-stainless-lang
@@ -62,7 +60,10 @@ CORS: dict[str, Any] = {
 }
 """What pages of the allowed origins may send and read. No cookies are used, so no credentials are allowed."""
 
-NOUNS = (jobs, job_list, capabilities, models, loras, schedulers, workers, health, metrics, problem_kinds, page)
+NOUNS = (
+    *(jobs, job_list, capabilities, models, loras, schedulers, workers, health, metrics),
+    *(problem_kinds, documents, page),
+)
 """Routes that need no setting."""
 
 

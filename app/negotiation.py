@@ -12,6 +12,8 @@ from jobs.errors import NotAcceptable
 
 JSON = "application/json"
 PNG = "image/png"
+HTML = "text/html"
+MARKDOWN = "text/markdown"
 
 Prefer = Annotated[
     list[str] | None,
@@ -68,10 +70,10 @@ def media_types_of(accept: str | None, offered: Sequence[str] = (JSON, PNG)) -> 
     return taken
 
 
-def prefers(accept: str | None, media_type: str) -> bool:
-    """Whether the header likes ``media_type`` better than JSON, by quality, then by how exactly it is named."""
+def prefers(accept: str | None, media_type: str, to: str = JSON) -> bool:
+    """Whether the header likes ``media_type`` better than ``to``, by quality, then by how exactly it is named."""
     ranges = [_parse(part) for part in (accept or "").split(",") if part.strip()]
-    return _liking(ranges, media_type) > _liking(ranges, JSON)
+    return _liking(ranges, media_type) > _liking(ranges, to)
 
 
 def _liking(ranges: list[_Range], media_type: str) -> tuple[float, int]:

@@ -239,7 +239,7 @@ async def test_unknown_addresses_and_methods_are_problems(client: httpx.AsyncCli
 PATHS: dict[str, set[str]] = {
     path: {method.upper() for method in methods}
     for path, methods in create_app(ApiSettings()).openapi()["paths"].items()
-} | {"/": {"GET"}, "/docs": {"GET"}}
+} | {"/": {"GET"}, "/docs": {"GET"}, "/docs/api.md": {"GET"}}
 
 
 @pytest.mark.parametrize("path", PATHS)

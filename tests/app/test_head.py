@@ -20,6 +20,7 @@ OWN = ("date", "x-request-id", "server-timing")
 PATHS = [path for path, methods in create_app(ApiSettings()).openapi()["paths"].items() if "get" in methods] + [
     "/",
     "/docs",
+    "/docs/README.md",
     "/redoc",
     "/openapi.json",
     "/nothing",

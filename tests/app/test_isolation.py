@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 OPEN = {
     *("GET /healthz", "GET /readyz", "GET /problems/{code}", "GET /openapi.json"),
     *("GET /", "GET /docs", "GET /docs/oauth2-redirect", "GET /redoc", "GET /redoc/script.js"),
-    "GET /page/{name}",
+    *("GET /page/{name}", "GET /docs/{name}.md", "GET /docs/design/{name}.md"),
 }
 SCOPES_OF = {
     "POST /v1/inpaint": "submit",

@@ -15,6 +15,7 @@ NEEDED = {
     "jobs/catalog.toml",
     "jobs/py.typed",
     *(f"app/page/{path.name}" for path in (ROOT / "app" / "page").iterdir()),
+    *(f"app/docs/{path.relative_to(ROOT / 'docs')}" for path in (ROOT / "docs").rglob("*.md")),
     "worker/pocket/model/unet/diffusion_pytorch_model.safetensors",
     "worker/pocket/model/model_index.json",
     "worker/pocket/ATTRIBUTION",
@@ -31,7 +32,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     source = folder / "source"
     for name in filter(None, tracked.decode().split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "bench/photos/")):
+        if (ROOT / name).exists() and not name.startswith(("tests/", "bench/photos/")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).symlink_to(ROOT / name)
     subprocess.run([*BUILD, "-w", str(folder), str(source)], check=True, capture_output=True)
