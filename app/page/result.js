@@ -4,7 +4,7 @@ import {$, element, icon} from "./dom.js";
 
 const APPROXIMATE = {
   fewer_steps: "fewer steps than usual", cached_features: "cached features", shrunk: "painted small and enlarged",
-  prompt_cut: "the end of the prompt was not read", depth_reduced: "8 bits a channel instead of more",
+  prompt_cut: "not all of the prompt was read", depth_reduced: "8 bits a channel instead of more",
   tiled: "painted in tiles", lossy_format: "a lossy file format",
 };
 const PARTS = {
@@ -23,8 +23,19 @@ function sizeOf({run_px: [width, height], scale, tiles}) {
   return scale < 1 ? `${painted}, enlarged ${times(1 / scale)}×` : `${painted}, made smaller ${times(scale)}×`;
 }
 
+const SIDES = {prompt_tokens: "prompt", negative_prompt_tokens: "negative prompt"};
+
+/** What the model did not read, as sentences. */
+function unread(view) {
+  return Object.entries(SIDES).filter(([name]) => view[name]?.cut).map(([name, side]) => {
+    const {used, cut} = view[name];
+    return `${cut} of the ${side}'s ${used} tokens were not read`;
+  });
+}
+
 /** What holds of the result, as sentences. */
-export function factsOf({mask, region, approximate, seeds, timings}, index) {
+export function factsOf(view, index) {
+  const {mask, region, approximate, seeds, timings} = view;
   const count = mask.changed_outside_mask;
   return [
     `${count} pixels changed outside the mask`,
@@ -33,6 +44,7 @@ export function factsOf({mask, region, approximate, seeds, timings}, index) {
     `seed ${seeds[index]}`,
     timings && `${(timings.total / 1000).toFixed(timings.total < 9950 ? 1 : 0)} s`,
     approximate.length && `approximate: ${approximate.map(each => APPROXIMATE[each] ?? each).join(", ")}`,
+    ...unread(view),
   ].filter(Boolean);
 }
 

@@ -31,6 +31,8 @@ const CONTENT = {
 const CROP = {auto: "mask and surroundings", off: "the whole photo"};
 const COLOR = {auto: "as the photo", rgb: "always colour"};
 
+const DEPTH = {8: "8 bits a channel", keep: "as the photo"};
+
 const ABSENT = "No worker serves this model at the moment: a job would wait.";
 
 const option = (value, text) => element("option", {value, textContent: text});
@@ -96,11 +98,13 @@ export class Settings {
       labelled(negative, "Negative prompt", "What to keep out. Acts if guidance is above 1."),
       ...NUMBERS.map(number), labelled(select("scheduler"), "Noise scheduler", ""),
       labelled(select("masked_content"), "Start from", "What is under the mask before the first step."),
-      labelled(select("crop"), "What the model sees", ""), labelled(select("output_color"), "Colours", ""));
+      labelled(select("crop"), "What the model sees", ""), labelled(select("output_color"), "Colours", ""),
+      labelled(select("bit_depth"), "Depth", "Of a photo of 16 bits a channel."));
     const {elements} = this.form;
     elements.model.replaceChildren(...able.models.map(({name}) => option(name, name)));
     elements.crop.replaceChildren(...words(choices.crop, CROP));
     elements.output_color.replaceChildren(...words(choices.output_color, COLOR));
+    elements.bit_depth.replaceChildren(...words(choices.bit_depth, DEPTH));
     this.setTask(this.task);
     if (this.wanted) this.restore(this.wanted);
   }
@@ -183,6 +187,7 @@ export class Settings {
     const sent = Object.fromEntries([...new FormData(this.form)].filter(([, value]) => value.trim?.()));
     for (const [name] of EDGES) if (!this.form.elements[name].dataset.touched) delete sent[name];
     for (const name of ["crop", "output_color"]) if (sent[name] === "auto") delete sent[name];
+    if (sent.bit_depth === "8") delete sent.bit_depth;
     if (this.task !== "fill") sent.task = this.task;
     const loras = [...$("loras").children].filter(row => row.querySelector("[type=checkbox]").checked)
       .map(row => ({name: row.dataset.name, scale: row.querySelector("[type=number]").valueAsNumber}));

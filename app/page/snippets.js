@@ -4,7 +4,7 @@ const shell = text => /^[\w@.=:\/-]+$/.test(text) ? text : `'${text.replaceAll("
 const json = value => JSON.stringify(value).replace(/[\u2028\u2029]/g, each => `\\u${each.charCodeAt().toString(16)}`);
 
 const TEXTS = ["task", "prompt", "negative_prompt", "model", "preset", "scheduler", "masked_content", "crop",
-  "output_color", "mask_mode", "extend", "aspect", "anchor"];
+  "output_color", "bit_depth", "mask_mode", "extend", "aspect", "anchor"];
 const LISTS = ["loras", "mask_points", "mask_box"];
 const typed = (values, texts = TEXTS) => Object.entries(values)
   .map(([name, value]) => [name, texts.includes(name) ? value : JSON.parse(value)]);

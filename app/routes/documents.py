@@ -79,4 +79,5 @@ def _sent(name: str, accept: str | None) -> Response:
         raise HTTPException(404)
     if not prefers(accept, HTML, to=MARKDOWN):
         return Response(_documents()[name], media_type=MARKDOWN, headers={"Vary": "Accept"})
-    return plain_page(_documents()[name].partition("\n")[0].removeprefix("# "), _html(name))
+    index = f'<p><a href="{"../" * name.count("/")}README.md">Index</a></p>\n'
+    return plain_page(_documents()[name].partition("\n")[0].removeprefix("# "), index + _html(name))

@@ -1,7 +1,7 @@
 """The far side of the queue for API tests: RQ's own bookkeeping, without a model."""
 
 import io
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +73,10 @@ class Settler:
             self.queue.store.write_progress(pipeline, job_id, step=step, **fields)
             pipeline.execute()
 
-    def succeed(self, job_id: str, images: list[bytes], *, notify: bool = True) -> JobReport:
+    def succeed(self, job_id: str, images: list[bytes], *, notify: bool = True, **facts: Any) -> JobReport:
+        """``facts``: of the report, where they are not the usual ones."""
         job = self.queue.job(job_id)
-        report = self._report(job, images)
+        report = self._report(job, images).model_copy(update=facts)
         self.queue.store.put_results(job_id, images)
         self.worker._finalize_success(job, self.queue.rq, self.executions.pop(job_id), report.model_dump(mode="json"))
         if notify:

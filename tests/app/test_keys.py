@@ -66,7 +66,7 @@ async def test_nothing_but_health_and_descriptions_is_answered_without_a_key(
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/", "/docs", "/docs/privacy.md", "/openapi.json", "/problems/unauthorized"])
+@pytest.mark.parametrize("path", ["/healthz", "/", "/docs", "/docs/api.md", "/openapi.json", "/problems/crashed"])
 async def test_what_tells_nothing_of_jobs_is_open(guarded: httpx.AsyncClient, path: str) -> None:
     assert (await guarded.get(path)).status_code == 200
 

@@ -11,7 +11,7 @@ from redis import Redis
 from jobs import keys
 from jobs.api_keys import ApiKeys
 from jobs.queue import parameters_of
-from jobs.schema import JobProblem
+from jobs.schema import JobProblem, PromptTokens
 from tests.app.pictures import photo
 from tests.app.processes import ApiProcess, api_process
 from tests.app.settling import Settler
@@ -238,9 +238,22 @@ def test_what_is_set_is_sent_and_the_rest_is_the_models_own(page: Page, settler:
     page.click("[data-task=remove]")
     page.fill("#prompt", "sand")
     page.locator("[name=mask_grow]").fill("7")
+    page.click("#more summary")
+    page.select_option("[name=bit_depth]", "keep")
     sent = parameters_of(settler.queue.job(repaint(page, settler)))
     assert (sent.task, sent.prompt, sent.mask_grow, sent.mask_feather) == ("remove", "sand", 7, 0)
+    assert sent.bit_depth == "keep"
     assert sent.num_inference_steps == 8
+
+
+@wide
+def test_what_was_not_read_of_a_prompt_is_said_in_tokens(page: Page, settler: Settler) -> None:
+    job_id = repaint(page, settler)
+    read, cut = PromptTokens(used=20, limit=75, cut=0), PromptTokens(used=90, limit=75, cut=15)
+    settler.succeed(job_id, [encoded(photo((320, 240)))], prompt_tokens=read, negative_prompt_tokens=cut)
+    shows_the_result(page)
+    said = page.locator("#exact").inner_text()
+    assert "15 of the negative prompt's 90 tokens were not read" in said and "the prompt's" not in said
 
 
 @wide
