@@ -236,11 +236,10 @@ class Catalog(Record):
             for task, recipe in entry.tasks.items():
                 if recipe.model and recipe.model not in self.models:
                     raise ValueError(f"models.{name}.tasks.{task}.model: there is no model {recipe.model!r}")
-                then = recipe.model and self.models[recipe.model].tasks[task].model
-                if then and then != recipe.model:
+                if recipe.model not in (None, name) and name != self.default:
                     raise ValueError(
-                        f"models.{name}.tasks.{task}.model: model {recipe.model!r} leaves it to {then!r} in turn; name "
-                        "the model that does it"
+                        f"models.{name}.tasks.{task}.model: only the first model, {self.default!r}, can leave a task "
+                        f"to another one; who names {name!r} gets it"
                     )
         return self
 

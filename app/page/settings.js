@@ -1,6 +1,7 @@
 // The form: made of what the service says it can do, with each field's limits and the model's defaults.
 
 import {$, choice, element, radio} from "./dom.js";
+import {COLOR, CONTENT, CROP, DEPTH, EDGES, labelled, NUMBERS, option, usual, words} from "./fields.js";
 
 const TASKS = {
   fill: {name: "Fill", label: "Prompt", help: "What to paint there. Empty: whatever fits its surroundings."},
@@ -10,41 +11,7 @@ const TASKS = {
     lacking: "Say what is to be behind the subject."},
 };
 
-// name, label, explanation, step
-const NUMBERS = [
-  ["num_inference_steps", "Steps", "More take longer. The model's own number is a good one.", 1],
-  ["guidance_scale", "Guidance", "How closely the prompt is followed.", "any"],
-  ["strength", "Strength", "1 paints anew; less stays nearer to what is there.", 0.01],
-  ["seed", "Seed", "The same seed gives the same picture.", 1],
-  ["cache_interval", "Cache interval", "Above 1 is faster, and approximate.", 1],
-  ["crop_padding", "Surroundings, px", "How much around the mask the model sees.", 1],
-];
-
-const EDGES = [
-  ["mask_grow", "Grow mask", 64],
-  ["mask_feather", "Soften edge", 64],
-];
-
-const CONTENT = {
-  original: "what is there", noise: "noise", fill: "a fill from the surroundings",
-};
-const CROP = {auto: "mask and surroundings", off: "the whole photo"};
-const COLOR = {auto: "as the photo", rgb: "always colour"};
-
-const DEPTH = {8: "8 bits a channel", keep: "as the photo"};
-
 const ABSENT = "No worker serves this model at the moment: a job would wait.";
-
-const option = (value, text) => element("option", {value, textContent: text});
-const usual = text => option("", `${text} (default)`);
-const words = (names, said) => names.map(name => option(name, said[name] ?? name.replaceAll("_", " ")));
-
-function labelled(input, label, help) {
-  input.id = `field-${input.name}`;
-  const note = element("small", {id: `help-${input.name}`, textContent: help});
-  input.setAttribute("aria-describedby", note.id);
-  return element("div", {className: "field"}, element("label", {htmlFor: input.id, textContent: label}), input, note);
-}
 
 export class Settings {
   /** `changed()` is called when any value is another. */
@@ -59,8 +26,11 @@ export class Settings {
     form.addEventListener("invalid", event => this.open(event.target), true);
   }
 
+  /** The one that does it: the chosen model, or whom the default one leaves the task to. */
   get model() {
-    return this.able.models.find(({name}) => name === this.form.elements.model.value);
+    const named = name => this.able.models.find(model => model.name === name);
+    const chosen = named(this.form.elements.model.value);
+    return chosen.default && named(chosen.tasks[this.task]?.model) || chosen;
   }
 
   /** Takes over what the service can do: builds the fields the first time, and follows it later. */
@@ -151,7 +121,9 @@ export class Settings {
     elements.preset.parentElement.hidden = elements.preset.options.length < 2;
     const {defaults} = this;
     note("preset").textContent = model.presets[elements.preset.value]?.description ?? "";
-    note("model").textContent = model.workers.length ? model.description : ABSENT;
+    const other = model.name === elements.model.value ? "" : `Leaves this task to ${model.name}. `;
+    note("model").textContent = other + (model.workers.length ? model.description : ABSENT);
+    this.offer(new Set(model.unused_fields));
     const schedulers = this.able.schedulers.filter(({name}) => model.schedulers.includes(name));
     keep(elements.scheduler, [usual(defaults.scheduler), ...schedulers.map(({name}) => option(name, name))]);
     const chosen = elements.scheduler.value || defaults.scheduler;
@@ -167,6 +139,17 @@ export class Settings {
       elements[name].nextElementSibling.value = `${elements[name].value} px`;
     }
     this.listAdapters();
+  }
+
+  /** Hides the fields that the model does nothing with. */
+  offer(unused) {
+    for (const name of new Set(this.able.models.flatMap(model => model.unused_fields))) {
+      const field = this.form.elements[name];
+      if (!field) continue;
+      field.disabled = unused.has(name);
+      for (const part of field.closest(".field")?.children ?? [field, $("prompt-label"), $("prompt-help")])
+        part.hidden = field.disabled;
+    }
   }
 
   listAdapters() {
@@ -188,6 +171,7 @@ export class Settings {
     for (const [name] of EDGES) if (!this.form.elements[name].dataset.touched) delete sent[name];
     for (const name of ["crop", "output_color"]) if (sent[name] === "auto") delete sent[name];
     if (sent.bit_depth === "8") delete sent.bit_depth;
+    if (this.able.models.find(({name}) => name === sent.model).default) delete sent.model;
     if (this.task !== "fill") sent.task = this.task;
     const loras = [...$("loras").children].filter(row => row.querySelector("[type=checkbox]").checked)
       .map(row => ({name: row.dataset.name, scale: row.querySelector("[type=number]").valueAsNumber}));

@@ -46,7 +46,7 @@ function openai({url, photo, values: {model, prompt, n, ...values}, masked, keye
     .map(([name, value]) => `${json(name)}: ${json(value)}`);
   return ["import base64", ...(keyed ? ["import os"] : []), "import openai", "",
     `client = openai.OpenAI(base_url=${json(`${url}/v1`)}, api_key=${secret})`,
-    "answer = client.images.edit(", `    model=${json(model)},`, `    prompt=${json(prompt ?? "")},`,
+    "answer = client.images.edit(", ...(model ? [`    model=${json(model)},`] : []), `    prompt=${json(prompt ?? "")},`,
     ...(n ? [`    n=${n},`] : []), `    image=open(${json(photo)}, "rb"),`,
     ...(masked ? ['    mask=open("mask.png", "rb"),'] : []),
     `    extra_body={${extra.join(", ")}},`, ")",

@@ -16,24 +16,10 @@ from tests.app.pictures import box_mask, photo
 from tests.app.serving import serve
 from tests.app.settling import Settler
 from tests.app.submissions import files, submit
+from tests.app.tiny_catalog import CATALOG
 from tests.factories import encoded
 
 pytestmark = pytest.mark.anyio
-
-CATALOG = """
-[models.first]
-family = "sd"
-source = "/models/first"
-
-[models.first.tasks.remove]
-model = "lama"
-
-[models.lama]
-family = "feedforward"
-source = "/models/lama.pt"
-convention = "lama"
-allow_pickle = true
-"""
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from jobs.schema import JobProblem, PromptTokens
 from tests.app.pictures import photo
 from tests.app.processes import ApiProcess, api_process
 from tests.app.settling import Settler
+from tests.app.tiny_catalog import CATALOG
 from tests.chromium import NARROW, WIDE, Easel, chromium, sync_api
 from tests.factories import encoded
 
@@ -293,3 +294,32 @@ def test_a_service_that_asks_for_a_key_gets_the_one_that_is_entered(
         text = page.inner_text("#listing")
         assert "$INFILL_API_KEY" in text and key not in text
         assert key not in json.dumps(context.storage_state()), "it stays in the tab"
+
+
+def test_a_task_that_the_default_model_leaves_to_another_one_is_that_ones(
+    browser: Browser, tmp_path: Path, redis_url: str, settler: Settler
+) -> None:
+    """Its fields are shown, and only those are sent that it does something with."""
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(CATALOG)
+    with api_process(tmp_path, redis_url, catalog=catalog) as api, browser.new_context(**WIDE) as context:
+        page = context.new_page()
+        paint(page, api.url)
+        page.fill("#prompt", "sand")
+        page.click("#more summary")
+        page.fill("[name=num_inference_steps]", "20")
+        page.click("[data-task=remove]")
+        sync_api.expect(page.locator("#help-model")).to_contain_text("Leaves this task to lama.")
+        for name in ("prompt", "num_inference_steps", "scheduler", "negative_prompt"):
+            assert page.locator(f"[name={name}]").is_hidden() and page.locator(f"[name={name}]").is_disabled()
+        assert page.locator("#prompt-label").is_hidden() and page.locator("[name=seed]").is_visible()
+        removal = repaint(page, settler)
+        sent = parameters_of(settler.queue.job(removal))
+        assert (sent.model, sent.instead_of, sent.prompt, sent.num_inference_steps) == ("lama", "first", "", 1)
+        end(settler, removal)
+        shows_the_result(page)
+        page.click("[data-task=fill]")
+        assert page.locator("#prompt").is_visible()
+        assert page.locator("#help-model").inner_text().startswith("No worker")
+        sent = parameters_of(settler.queue.job(repaint(page, settler)))
+        assert (sent.model, sent.instead_of, sent.prompt, sent.num_inference_steps) == ("first", None, "sand", 20)

@@ -25,7 +25,7 @@ def test_every_part_of_the_time_and_every_approximation_has_a_name() -> None:
 
 
 def test_every_field_of_the_form_is_one_of_the_service() -> None:
-    text = TEXTS["settings.js"]
+    text = TEXTS["settings.js"] + TEXTS["fields.js"]
     names = set(re.findall(r"(?:select\(|name: |^  \[)\"([a-z_]+)\"", text, re.MULTILINE)) | {"prompt"}
     names -= {"Fill", "Remove"}
     assert names >= {"model", "preset", "n", "seed", "strength", "mask_grow", "negative_prompt"}
