@@ -149,6 +149,7 @@ async def test_the_same_as_a_file_of_a_form(client: httpx.AsyncClient) -> None:
         (b"\xff", "it is not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"custom_id": "b", "custom_id": "c"}', "custom_id: sent more than once"),
+        (line("b", prompt=json.loads("[" * 300 + "]" * 300)), "nested too deeply"),
         (b'{"custom_id": "b", "seed": NaN}', "NaN: JSON has no such number"),
         (b'{"custom_id": "b", "image": "\\ud800"}', "half of a character"),
     ],

@@ -100,10 +100,11 @@ def test_a_file_of_countless_parts_is_refused(name: str) -> None:
         b"\xff\xd8" + bytes(32_000_000),
         b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\0" * 16_000_000,
         b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\xd0" * 16_000_000,
+        b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff" * 16_000_000 + bytes(16_000_000),
         b"RIFF\xff\xff\xff\x01WEBP" + bytes(32_000_000),
         b"II*\0\x08\0\0\0" + b"\x90\x01" + bytes(32_000_000),
     ],
-    ids=["fill", "junk", "stuffing", "restarts", "webp", "tiff"],
+    ids=["fill", "junk", "stuffing", "restarts", "fill in a scan", "webp", "tiff"],
 )
 def test_the_pass_itself_is_cheap_whatever_the_file(data: bytes) -> None:
     began = time.process_time()
