@@ -19,7 +19,7 @@ LARGEST = 100_000_000.0
 Coordinate = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 Point = tuple[Coordinate, Coordinate]
-Polygon = Annotated[tuple[Point, ...], FailFast(), Field(min_length=3)]
+Polygon = Annotated[tuple[Point, ...], FailFast(), Field(min_length=3, max_length=MAX_POINTS)]
 """This and other lists of callers end at the first fault: one that names many costs much more than the list."""
 Side = Annotated[int, Field(strict=True, ge=0, le=1)]
 """1: on the subject; 0: beside it."""

@@ -169,6 +169,12 @@ async def test_many_faults_are_counted(client: httpx.AsyncClient) -> None:
     assert detail.startswith("30 of the lines") and detail.count("line ") == 10 and detail.endswith("And 20 more.")
 
 
+@pytest.mark.parametrize(("kind", "code"), [("batches", "batch_not_found"), ("jobs", "job_not_found")])
+async def test_a_long_id_is_not_said_again(client: httpx.AsyncClient, kind: str, code: str) -> None:
+    answer = await client.get(f"/v1/{kind}/{'a' * 5_000}")
+    assert len(assert_problem(answer, 404, code)["detail"]) < 200
+
+
 async def test_what_a_batch_may_be_is_bounded(settings: ApiSettings, connection: Redis) -> None:
     small = settings.model_copy(update={"batch_lines": 3, "batch_bytes": 2**20, "caller_batches": 2})
     async with serve(small) as client:

@@ -16,6 +16,7 @@ from app.extension import FIELDS as EXTEND
 from app.inpaint_form import ADDRESSES, INPAINT, InpaintForm, InpaintJson
 from app.json_bodies import MAX_REST_BYTES, MAX_TEXT_BYTES
 from app.settings import ApiSettings
+from jobs.mask_fields import MAX_POINTS
 from jobs.queue import parameters_of
 from tests.app.json_body import KIND, base64_of, document, post_json
 from tests.app.multipart import FIND_A_SUBJECT, IMAGE, MASK, PAIR, body, text
@@ -393,3 +394,9 @@ async def test_the_first_faults_are_listed_and_the_others_counted(client: httpx.
     )
     assert [each["field"] for each in problem["errors"]] == [f"loras.0.x{number}" for number in range(10)]
     assert problem["detail"].endswith(" And 20 more faults.")
+
+
+async def test_points_beyond_a_polygons_limit_are_not_read(client: httpx.AsyncClient) -> None:
+    points: list[Any] = [[1, 2]] * (MAX_POINTS + 1)
+    answer = await post_json(client, document(mask_polygon=[[*points, "no point"]]))
+    assert f"at most {MAX_POINTS} items" in assert_problem(answer, 422, "invalid_field")["detail"]
