@@ -113,6 +113,13 @@ def test_the_pass_itself_is_cheap_whatever_the_file(data: bytes) -> None:
     assert time.process_time() - began < 1.0
 
 
+def test_filling_behind_a_scan_is_counted() -> None:
+    begin = b"\xff\xd8" + segment(0xDA, bytes(10)) + bytes(9)
+    check_structure(begin + b"\xff" * (JPEG_FILL_BYTES + 1) + b"\xd9")
+    with pytest.raises(Unreasonable, match="bytes of filling"):
+        check_structure(begin + b"\xff" * (JPEG_FILL_BYTES + 2) + b"\xd9")
+
+
 STORE = struct.pack(">I4sI4s", 300, b"jumb", 30, b"jumd") + bytes.fromhex("6332706100110010800000aa00389b71") + b"c2pa"
 
 
