@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.backend import Backend
 from app.inpaint_form import INPAINT, InpaintForm, InpaintJson
-from app.json_bodies import parsed
+from app.json_bodies import not_taken, parsed
 from app.outgoing import deliveries
 from app.selections import plain
 from jobs.custom_ids import fault_of
@@ -147,8 +147,8 @@ def form_from(values: dict[str, Any]) -> InpaintForm:
 
 
 def _named(error: ValidationError) -> InvalidField:
-    fault = error.errors()[0]
+    fault = error.errors(include_url=False, include_input=False)[0]
     if fault["type"] == "json_invalid":
-        return InvalidField("A text has half of a character: a surrogate without its pair.")
+        return not_taken(fault)
     place = ".".join(str(part) for part in fault["loc"]) or "it"
     return InvalidField(f"{place[:100]}: {sentence_of(fault)}")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
 from fastapi.exceptions import HTTPException
-from pydantic import BeforeValidator, ConfigDict, Field, Json, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, Json, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.examples import FORM, JSON_BODY
@@ -52,7 +52,7 @@ def _listed(value: object) -> object:
 
 
 Url = Annotated[str, Field(max_length=MAX_URL)]
-Urls = Annotated[tuple[Url, ...], Field(max_length=8), BeforeValidator(_listed)]
+Urls = Annotated[tuple[Url, ...], FailFast(), Field(max_length=8), BeforeValidator(_listed)]
 
 
 class InpaintCall(InpaintRequest):

@@ -6,7 +6,8 @@ What is left, with a name in place of each long text, is small and parsed as usu
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
@@ -138,11 +139,18 @@ def parsed(text: bytes | str) -> Any:
         raise HTTPException(400, f"The body is not JSON{where}.") from None
 
 
+def not_taken(fault: Mapping[str, Any]) -> InvalidField:
+    """For a ``json_invalid`` of pydantic's about a value that ``parsed`` has taken."""
+    if "recursion" in fault["msg"]:
+        return InvalidField("A list or an object is nested too deeply.")
+    return InvalidField("A text has half of a character: a surrogate without its pair.")
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     found = dict(pairs)
     if len(found) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise InvalidField(f"{', '.join(twice)[:100]}: sent more than once. Send each field once.")
     return found
 

@@ -12,8 +12,7 @@ from starlette.datastructures import FormData
 from app.base64_files import file_of
 from app.bodies import discard
 from app.form_fields import FormFields
-from app.json_bodies import JsonBody, read_json
-from jobs.errors import InvalidField
+from app.json_bodies import JsonBody, not_taken, read_json
 
 
 async def read_json_form(request: Request, known: FormFields) -> FormData:
@@ -54,9 +53,10 @@ def _check_types(fields: dict[str, Any], known: FormFields) -> None:
     try:
         known.json.model_validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise InvalidField("A text in the body has half of a character: a surrogate without its pair.") from None
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
+        faults = error.errors(include_url=False, include_input=False)
+        if faults[0]["type"] == "json_invalid":
+            raise not_taken(faults[0]) from None
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from None
 
 
 def _text(value: Any) -> str:

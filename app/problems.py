@@ -68,6 +68,8 @@ HTTP_CODES: dict[int, tuple[str, str]] = {
 }
 """What the framework says by status alone -> code, title."""
 
+SHOWN_FAULTS = 10
+
 MEDIA_TYPE = "application/problem+json"
 
 FORMS = {
@@ -94,7 +96,9 @@ class Problem(BaseModel):
     code: str = Field(description="Stable; decide by this.")
     instance: str = Field(description="The path that was asked.")
     request_id: str
-    errors: list[FieldProblem] | None = Field(None, description="One entry a field, where several are wrong.")
+    errors: list[FieldProblem] | None = Field(
+        None, description=f"One entry a fault of a field, the first {SHOWN_FAULTS}."
+    )
     score: float | None = Field(None, description="Of doubtful_subject: how far what was found can be relied on.")
 
 
@@ -254,13 +258,16 @@ def _methods_of(request: Request, first_route: str) -> str:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     found = cast(RequestValidationError, error).errors()
-    fields = [FieldProblem(field=_field_of(item), message=_message_of(item)) for item in found]
-    detail = " ".join(f"{field.field}: {field.message}" for field in fields)
+    fields = [FieldProblem(field=_field_of(item), message=_message_of(item)) for item in found[:SHOWN_FAULTS]]
+    sentences = [f"{field.field}: {field.message}" for field in fields]
+    if len(found) > SHOWN_FAULTS:
+        sentences.append(f"And {len(found) - SHOWN_FAULTS} more faults.")
+    detail = " ".join(sentences)
     return problem_response(request, InvalidField(detail), fields)
 
 
 def _field_of(item: dict[str, Any]) -> str:
-    where = [str(part) for part in item["loc"][1:]]
+    where = [str(part)[:100] for part in item["loc"][1:]]
     return ".".join(where) or "body"
 
 

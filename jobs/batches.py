@@ -289,4 +289,4 @@ def _chunks(record: BatchRecord) -> list[str]:
 
 
 def no_batch(batch_id: str) -> BatchNotFound:
-    return BatchNotFound(f"There is no batch {batch_id!r}, or its record has expired.")
+    return BatchNotFound(f"There is no batch {batch_id[:100]!r}, or its record has expired.")

@@ -21,8 +21,8 @@ TIFF_VALUES = 1_000_000
 TIFF_TILE_PX = 1_048_576
 """A tile of a TIFF is decoded whole: it may have so many pixels, or four times the picture's."""
 
-_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-"""In entropy-coded data: a marker that is neither a stuffed zero nor a restart."""
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""In entropy-coded data: a marker that is neither a stuffed zero nor a restart. Filling may stand before it."""
 _SOS, _EOI = 0xDA, 0xD9
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 """JPEG markers without a length: TEM, RST, SOI."""
@@ -92,7 +92,9 @@ def _check_jpeg(data: bytes) -> None:
             following = _MARKER.search(data, at)
             if following is None:
                 return
-            at = following.start()
+            marker_at = following.start()
+            before = data[max(at, marker_at - JPEG_FILL_BYTES - 1) : marker_at]
+            at = marker_at - len(before) + len(before.rstrip(b"\xff"))
 
 
 def _check_webp(data: bytes) -> None:

@@ -6,7 +6,7 @@ that pixel k lies between k and k + 1. They may be fractions.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 MAX_BOXES = 100
@@ -19,7 +19,8 @@ LARGEST = 100_000_000.0
 Coordinate = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 Point = tuple[Coordinate, Coordinate]
-Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+Polygon = Annotated[tuple[Point, ...], FailFast(), Field(min_length=3, max_length=MAX_POINTS)]
+"""This and other lists of callers end at the first fault: one that names many costs much more than the list."""
 Side = Annotated[int, Field(strict=True, ge=0, le=1)]
 """1: on the subject; 0: beside it."""
 SubjectPoint = tuple[Coordinate, Coordinate, Side]
@@ -76,6 +77,7 @@ def _few_points(polygons: tuple[tuple[Point, ...], ...]) -> tuple[tuple[Point, .
 
 MaskBoxes = Annotated[
     tuple[Box, ...],
+    FailFast(),
     Field(max_length=MAX_BOXES),
     AfterValidator(_have_area),
     BeforeValidator(_boxes),
@@ -83,6 +85,7 @@ MaskBoxes = Annotated[
 ]
 MaskPolygons = Annotated[
     tuple[Polygon, ...],
+    FailFast(),
     Field(max_length=MAX_POINTS // 3),
     AfterValidator(_few_points),
     BeforeValidator(_polygons),
@@ -90,6 +93,7 @@ MaskPolygons = Annotated[
 ]
 MaskPoints = Annotated[
     tuple[SubjectPoint, ...],
+    FailFast(),
     Field(max_length=MAX_SUBJECT_POINTS),
     BeforeValidator(lambda value: _tuples(value, 2)),
     WithJsonSchema(_list_of(_list_of(_NUMBER, 3, 3), 0, MAX_SUBJECT_POINTS)),

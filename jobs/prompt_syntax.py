@@ -17,9 +17,14 @@ Parts = tuple[tuple[Piece, ...], ...]
 """A prompt: between two parts stood ``BREAK``, from where on the text is encoded apart."""
 
 MAX_WEIGHT = 10.0
+MOST_BRACKETS = 100
+"""Open at once: what is in a bracket is weighted anew at its end."""
 BREAK = "BREAK"
 NOT_DONE = re.compile(r"(?<!\\)\[[^\[\]]*(?:\||:\s*[\d.]+\s*(?<!\\)\])|\bAND\b")
 """``[from:to:when]``, ``[a|b]`` and ``AND``: the web UI changes the prompt from step to step, or paints several."""
+AT_BREAK = re.compile(r"(?:(?<!\s)\s++)?\bBREAK\b\s*+")
+"""``BREAK`` and the blanks around it. The parser's own pattern looks at each blank once for each one before it."""
+LITERAL = re.compile(r"\\[()\[\]\\]")
 
 
 def parts_of(prompt: str, syntax: PromptSyntax) -> Parts:
@@ -31,6 +36,8 @@ def parts_of(prompt: str, syntax: PromptSyntax) -> Parts:
             f"{unsupported.group()[:40]!r} is not done by this service: it knows (word), (word:1.3), [word] and BREAK. "
             "Leave it out, or write \\ before a bracket that is text."
         )
+    if _most_open(prompt) > MOST_BRACKETS:
+        raise InvalidField(f"more than {MOST_BRACKETS} brackets are open at once. Close them, or nest fewer.")
     try:
         pieces = [(str(text), float(weight)) for text, weight in _parser()(prompt)]
     except ValueError:
@@ -47,6 +54,19 @@ def parts_of(prompt: str, syntax: PromptSyntax) -> Parts:
                 f"Weights go from 0 to {MAX_WEIGHT:g}."
             )
     return tuple(map(tuple, parts))
+
+
+def _most_open(prompt: str) -> int:
+    """How many brackets of a kind are open at once, at the most."""
+    most, open_now = 0, {"(": 0, "[": 0}
+    for mark in LITERAL.sub("", prompt):
+        if mark in open_now:
+            open_now[mark] += 1
+            most = max(most, open_now[mark])
+        elif mark in ")]":
+            kind = "(" if mark == ")" else "["
+            open_now[kind] = max(0, open_now[kind] - 1)
+    return most
 
 
 def is_weighted(parts: Parts) -> bool:
@@ -99,5 +119,6 @@ def _parser() -> Callable[[str], list[list[str | float]]]:
     assert found and found.loader
     module = module_from_spec(found)
     found.loader.exec_module(module)
+    vars(module)["re_break"] = AT_BREAK
     parse: Callable[[str], list[list[str | float]]] = module.parse_prompt_attention
     return parse

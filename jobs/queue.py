@@ -346,4 +346,4 @@ def parameters_of(job: Job) -> InpaintParameters:
 
 
 def no_job(job_id: str) -> JobNotFound:
-    return JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
+    return JobNotFound(f"There is no job {job_id[:100]!r}, or its record has expired.")

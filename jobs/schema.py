@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from jobs.extend_fields import Anchor, Aspect, Extend, ExtendedSize
@@ -12,6 +12,8 @@ from jobs.mask_fields import MaskBoxes, MaskPoints, MaskPolygons, MaskPrompt, Ma
 
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 200
+MAX_PROMPT = 2_000
+"""Characters."""
 
 
 class Record(BaseModel):
@@ -68,7 +70,7 @@ Approximation = Literal[
 ]
 """What a result can be less by than its model's best; ``jobs/approximations.py``."""
 
-Prompt = Annotated[str, Field(max_length=2_000)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
 MaskGrow = Annotated[int, Field(ge=0, le=256)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
@@ -95,7 +97,7 @@ def _each_once(choices: tuple[LoraChoice, ...]) -> tuple[LoraChoice, ...]:
     return choices
 
 
-Loras = Annotated[tuple[LoraChoice, ...], Field(max_length=8), AfterValidator(_each_once)]
+Loras = Annotated[tuple[LoraChoice, ...], FailFast(), Field(max_length=8), AfterValidator(_each_once)]
 
 
 class Common(Record):

@@ -321,3 +321,19 @@ def test_where_words_cannot_be_weighted_brackets_are_text_and_the_answer_says_so
     translated = translate({"prompt": prompt}, Context(catalog, None, {"flow": ["flow_euler"]}), has_mask=True)
     assert (translated.request.prompt, translated.request.prompt_syntax) == (prompt, "plain")
     assert translated.notes.get("Prompt weights") == ("read as text" if noted else None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a" + " " * 60_000},
+        {"negative_prompt": "[a" * 30_000},
+        {"override_settings": {"sd_model_checkpoint": "a" + " " * 60_000 + "b"}},
+    ],
+    ids=["blanks", "brackets", "a title"],
+)
+async def test_long_texts_are_refused_in_no_time(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    began = time.process_time()
+    answer = await client.post(IMG2IMG, json=BODY | body)
+    assert time.process_time() - began < 1
+    assert answer.status_code in (404, 422) and len(answer.content) < 1_000

@@ -149,6 +149,7 @@ async def test_the_same_as_a_file_of_a_form(client: httpx.AsyncClient) -> None:
         (b"\xff", "it is not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"custom_id": "b", "custom_id": "c"}', "custom_id: sent more than once"),
+        (line("b", prompt=json.loads("[" * 300 + "]" * 300)), "nested too deeply"),
         (b'{"custom_id": "b", "seed": NaN}', "NaN: JSON has no such number"),
         (b'{"custom_id": "b", "image": "\\ud800"}', "half of a character"),
     ],
@@ -166,6 +167,12 @@ async def test_a_bad_line_is_named_and_nothing_is_taken(
 async def test_many_faults_are_counted(client: httpx.AsyncClient) -> None:
     detail = (await post(client, *[line("/")] * 30)).json()["detail"]
     assert detail.startswith("30 of the lines") and detail.count("line ") == 10 and detail.endswith("And 20 more.")
+
+
+@pytest.mark.parametrize(("kind", "code"), [("batches", "batch_not_found"), ("jobs", "job_not_found")])
+async def test_a_long_id_is_not_said_again(client: httpx.AsyncClient, kind: str, code: str) -> None:
+    answer = await client.get(f"/v1/{kind}/{'a' * 5_000}")
+    assert len(assert_problem(answer, 404, code)["detail"]) < 200
 
 
 async def test_what_a_batch_may_be_is_bounded(settings: ApiSettings, connection: Redis) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import textwrap
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.extension import FIELDS as EXTEND
 from app.inpaint_form import ADDRESSES, INPAINT, InpaintForm, InpaintJson
 from app.json_bodies import MAX_REST_BYTES, MAX_TEXT_BYTES
 from app.settings import ApiSettings
+from jobs.mask_fields import MAX_POINTS
 from jobs.queue import parameters_of
 from tests.app.json_body import KIND, base64_of, document, post_json
 from tests.app.multipart import FIND_A_SUBJECT, IMAGE, MASK, PAIR, body, text
@@ -236,6 +238,12 @@ BAD_BODIES: dict[str, tuple[str | bytes, int, str, str]] = {
     "digits that no number holds": (f'{{{PICTURES}, "seed": {"9" * 300}}}', 422, "invalid_field", "seed: "),
     "half of a character": (f'{{{PICTURES}, "prompt": "\\ud800"}}', 422, "invalid_field", "half of a character"),
     "nesting": (f'{{{PICTURES}, "loras": {"[" * 100_000}', 400, "malformed_request", "nested too deeply"),
+    "nesting that is closed": (
+        f'{{{PICTURES}, "prompt": {"[" * 300}{"]" * 300}}}',
+        422,
+        "invalid_field",
+        "nested too deeply",
+    ),
     "objects in objects": ('{"loras":' * 50_000, 400, "malformed_request", "nested too deeply"),
     "a list": ("[]", 400, "malformed_request", "not an object"),
     "a text": ('"image"', 400, "malformed_request", "not an object"),
@@ -355,3 +363,40 @@ async def test_json_writes_that_end_in_an_error_leave_no_file_open(client: httpx
     await post_json(client, document(image=base64_of(sized(3_000_000)), colour=1))
     await post_json(client, json.dumps(document(image=base64_of(sized(3_000_000)))).encode()[:-1])
     assert spooled_by(os.getpid()) == before
+
+
+# ---- what a refusal costs
+
+
+NAMES = ", ".join(f'"{number}": 1' for number in range(70_000))
+MANY = {
+    "names": f'{{{NAMES}, "0": 1}}',
+    "polygons": f'{{{PICTURES}, "mask_polygon": [{", ".join(["[]"] * 200_000)}]}}',
+    "points": f'{{{PICTURES}, "mask_polygon": [[{", ".join(["[]"] * 200_000)}]]}}',
+    "names of an adapter": f'{{{PICTURES}, "loras": [{{{NAMES}}}]}}',
+    "a long name of an adapter": f'{{{PICTURES}, "loras": [{{"{"a" * 60_000}": 1}}]}}',
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+async def test_a_refusal_of_many_faults_is_short_and_cheap(client: httpx.AsyncClient, name: str) -> None:
+    began = time.process_time()
+    answer = await post_json(client, MANY[name].encode())
+    assert time.process_time() - began < 3
+    assert_problem(answer, 422, "invalid_field")
+    assert len(answer.content) < 5_000
+
+
+async def test_the_first_faults_are_listed_and_the_others_counted(client: httpx.AsyncClient) -> None:
+    names = ", ".join(f'"x{number}": 1' for number in range(30))
+    problem = assert_problem(
+        await post_json(client, f'{{{PICTURES}, "loras": [{{"name": "a", {names}}}]}}'.encode()), 422, "invalid_field"
+    )
+    assert [each["field"] for each in problem["errors"]] == [f"loras.0.x{number}" for number in range(10)]
+    assert problem["detail"].endswith(" And 20 more faults.")
+
+
+async def test_points_beyond_a_polygons_limit_are_not_read(client: httpx.AsyncClient) -> None:
+    points: list[Any] = [[1, 2]] * (MAX_POINTS + 1)
+    answer = await post_json(client, document(mask_polygon=[[*points, "no point"]]))
+    assert f"at most {MAX_POINTS} items" in assert_problem(answer, 422, "invalid_field")["detail"]

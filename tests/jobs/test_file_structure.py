@@ -100,16 +100,24 @@ def test_a_file_of_countless_parts_is_refused(name: str) -> None:
         b"\xff\xd8" + bytes(32_000_000),
         b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\0" * 16_000_000,
         b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff\xd0" * 16_000_000,
+        b"\xff\xd8" + segment(0xDA, bytes(10)) + b"\xff" * 16_000_000 + bytes(16_000_000),
         b"RIFF\xff\xff\xff\x01WEBP" + bytes(32_000_000),
         b"II*\0\x08\0\0\0" + b"\x90\x01" + bytes(32_000_000),
     ],
-    ids=["fill", "junk", "stuffing", "restarts", "webp", "tiff"],
+    ids=["fill", "junk", "stuffing", "restarts", "fill in a scan", "webp", "tiff"],
 )
 def test_the_pass_itself_is_cheap_whatever_the_file(data: bytes) -> None:
     began = time.process_time()
     with suppress(Unreasonable):
         check_structure(data)
     assert time.process_time() - began < 1.0
+
+
+def test_filling_behind_a_scan_is_counted() -> None:
+    begin = b"\xff\xd8" + segment(0xDA, bytes(10)) + bytes(9)
+    check_structure(begin + b"\xff" * (JPEG_FILL_BYTES + 1) + b"\xd9")
+    with pytest.raises(Unreasonable, match="bytes of filling"):
+        check_structure(begin + b"\xff" * (JPEG_FILL_BYTES + 2) + b"\xd9")
 
 
 STORE = struct.pack(">I4sI4s", 300, b"jumb", 30, b"jumd") + bytes.fromhex("6332706100110010800000aa00389b71") + b"c2pa"

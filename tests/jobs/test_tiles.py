@@ -108,6 +108,14 @@ def test_the_tiles_of_an_extension_march_away_from_the_photo() -> None:
     assert [tile.box for tile in ordered] == sorted((tile.box for tile in ordered), reverse=True)
 
 
+def test_tiles_narrower_than_a_square_that_is_looked_at_are_put_in_order_too() -> None:
+    mask = np.full((400, 10), 255, np.uint8)
+    mask[300:] = 0
+    boxes: list[Box] = [(0, top, 9, top + 80) for top in range(0, 320, 80)]
+    ordered = from_the_known([Region(box, (16, 80), (0, 0, 9, 80)) for box in boxes], mask)
+    assert ordered[0].box == boxes[-1] and len(ordered) == len(boxes)
+
+
 def test_each_image_of_a_tile_is_asked_for_by_itself_with_a_seed_that_no_other_has() -> None:
     parameters = inpaint_parameters(
         n=3, seed=2**32 - 3, masked_content="noise", tiles={"count": 40, "strength": 0.3}, strength=0.8

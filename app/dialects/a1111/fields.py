@@ -16,9 +16,11 @@ from jobs.families import FAMILIES
 from jobs.feedforward import unused_fields
 from jobs.field_sentences import sentence_of
 from jobs.prompt_syntax import is_weighted, parts_of
-from jobs.schema import InpaintRequest, MaskedContent, PromptSyntax
+from jobs.schema import MAX_PROMPT, InpaintRequest, MaskedContent, Prompt, PromptSyntax
 
 LORA_TAG = re.compile(r"<lora:([^:<>]{1,200})(?::([^:<>]*))?(?::([^<>]*))?>")
+HASH = re.compile(r"(?<!\s)\s*\[[0-9a-f]+\]$")
+"""Behind a model's title. Without the look behind, each blank would be looked at once for each one before it."""
 LATENT_NOTHING = 3
 MASKED_CONTENT: dict[int, MaskedContent] = {0: "fill", 1: "original", 2: "noise", 3: "noise"}
 BLUR_REACH = 2.5
@@ -41,7 +43,7 @@ class Img2Img(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     prompt: str = ""
-    negative_prompt: str = ""
+    negative_prompt: Prompt = ""
     seed: Annotated[Whole, Field(ge=-1)] = -1
     batch_size: Annotated[Whole, Field(ge=1)] = 1
     n_iter: Annotated[Whole, Field(ge=1)] = 1
@@ -126,6 +128,8 @@ def translate(body: Mapping[str, Any], context: Context, has_mask: bool) -> Tran
     fields, catalog = _fields(body), context.catalog
     model = model_of(catalog, fields.override_settings.get("sd_model_checkpoint") or context.chosen_model)
     prompt, loras = _split(fields.prompt)
+    if len(prompt) > MAX_PROMPT:  # before it is read for weights
+        raise InvalidField(f"prompt: This field's length must be at most {MAX_PROMPT} characters.")
     entry = catalog.model(model)
     syntax, weights_note = _syntax_for(entry, prompt, fields.negative_prompt)
     if weights_note:
@@ -179,7 +183,7 @@ def model_of(catalog: Catalog, title: object) -> str:
     ``name.safetensors``."""
     if not title:
         return catalog.default
-    names = [str(title), re.sub(r"\s*\[[0-9a-f]+\]$", "", str(title))]
+    names = [str(title), HASH.sub("", str(title))]
     names += [name.removesuffix(".safetensors") for name in names]
     names += [catalog.resolve_alias(name) for name in names]
     found = next((name for name in names if name in catalog.models), None)
