@@ -16,14 +16,6 @@ from jobs.mask_fields import MaskSubject
 from jobs.schema import Extension, MaskMode, MaskReport, MaskScale, MaskSource
 from jobs.tiles import Cells, cells_of
 
-PNG_OPTIONS = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
-]
-"""For masks: 2 ms a megapixel; OpenCV's own choice of filters takes 9 ms for a file of the same size."""
-
-
 TURNS: dict[int, Callable[[Mask], Mask]] = {
     2: lambda mask: cv2.flip(mask, 1),
     3: lambda mask: cv2.rotate(mask, cv2.ROTATE_180),
@@ -136,7 +128,7 @@ def _decoded(mask: Mask, read: _Read, png: bytes | None = None) -> DecodedMask:
         bbox=(left, top, left + width, top + height),
         soft=bool(cv2.countNonZero(cv2.inRange(mask, 1, 254))),
     )
-    file, leaves_known = _encode(mask) if png is None else png, not mask_values.hides_everything(mask)
+    file, leaves_known = mask_values.encoded(mask) if png is None else png, not mask_values.hides_everything(mask)
     return DecodedMask(file, report, leaves_known, cells_of(mask))
 
 
@@ -187,8 +179,3 @@ _EMPTY_ADVICE: dict[MaskMode, str] = {
     "drawn": "",
     "alpha_inverted": "Make opaque what is to be repainted; if the transparent part is, say mask_mode=alpha.",
 }
-
-
-def _encode(mask: Mask) -> bytes:
-    _, png = cv2.imencode(".png", mask, PNG_OPTIONS)
-    return png.tobytes()

@@ -49,6 +49,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.ModelUnavailable: 502,
     errors.DeadlineExceeded: 504,
     errors.BadLora: 422,
+    errors.MaskNotFound: 422,
     errors.NoSurroundings: 422,
     errors.UnfitScheduler: 422,
     InfillError: 500,

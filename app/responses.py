@@ -79,7 +79,9 @@ def image_response(
 
 
 def mask_response(backend: Backend, request: Request, view: JobView) -> Response:
-    """The mask of a job. Asks Redis. Raises MaskNotKept, ResultExpired."""
+    """The mask of a job. Asks Redis. Raises MaskNotKept, JobNotFinished, JobCanceled, ResultExpired."""
+    if view.mask.sources == ["prompt"] and view.status is not JobStatus.SUCCEEDED:
+        return _without_mask(request, view)
     if view.mask.sources == ["file"]:
         raise MaskNotKept("The job's mask was a file of yours, which is not kept. Masks that are found or drawn are.")
     described = {
@@ -95,6 +97,15 @@ def mask_response(backend: Backend, request: Request, view: JobView) -> Response
         lifetime_s = backend.settings.result_ttl_s
         raise ResultExpired(f"Masks are kept for {lifetime_s} s after the job has ended. Submit it again.")
     return Response(mask, headers=described, media_type="image/png")
+
+
+def _without_mask(request: Request, view: JobView) -> Response:
+    """Of a job whose worker has found no mask, or not yet. Raises JobNotFinished, JobCanceled."""
+    if view.status is JobStatus.FAILED and view.error:
+        return failure_response(request, view.error)
+    if view.status is JobStatus.CANCELED:
+        raise JobCanceled("The job was canceled before it had a mask.")
+    raise JobNotFinished(f"The job is {view.status.value}; what mask_prompt names is there when it has succeeded.")
 
 
 def _headers(backend: Backend, view: JobView, index: int) -> dict[str, str]:

@@ -90,8 +90,8 @@ def selection_of(fields: Fields) -> Selection:
 
 
 def asks_for_subject(request: InpaintRequest) -> bool:
-    """Whether the mask of this request is to be found; else boxes are filled."""
-    return bool(request.mask_points or request.mask_subject)
+    """Whether the mask of this request is to be found here; else boxes are filled, or words are found by a worker."""
+    return bool(request.mask_points or request.mask_subject) and request.mask_prompt is None
 
 
 def plain(request: InpaintRequest) -> InpaintRequest:

@@ -20,17 +20,17 @@ from app.mask_shapes import Shapes
 from app.masks import DecodedMask
 from app.schedulers import check_found_scheduler
 from app.selections import asks_for_subject, plain, selection_of
-from app.uploads import check_file, check_kept_depth, read_file
+from app.uploads import Size, check_file, check_kept_depth, read_file
 from jobs.approximations import approximations_of
 from jobs.catalog import ModelEntry
 from jobs.deliveries import Delivery
 from jobs.errors import InvalidField, JobError, NoSurroundings
 from jobs.eta import region_of, workload_on
 from jobs.job_view import JobView
-from jobs.outputs import check_output
+from jobs.outputs import check_output, file_bytes
 from jobs.queue import Idempotency, Submitted
 from jobs.room import results_at_most
-from jobs.schema import InpaintParameters, InpaintRequest, InputName
+from jobs.schema import FindMask, InpaintParameters, InpaintRequest, InputName
 
 HASHED_BYTES = 2**18
 """Of a file at a time."""
@@ -158,7 +158,13 @@ def _check_files(backend: Backend, files: Mapping[InputName, BinaryIO]) -> None:
 
 def _check_mask_fields(request: InpaintRequest, has_file: bool) -> None:
     """Raise InvalidField for fields without a meaning beside the others, and where nothing says what is repainted."""
-    if asks_for_subject(request):
+    if request.mask_prompt is not None:
+        if has_file or request.mask_box or request.mask_polygon or request.mask_points:
+            raise InvalidField(
+                "mask, mask_box, mask_polygon, mask_points: with mask_prompt the mask is found by the words alone, and "
+                "none of these can be sent. mask_subject can."
+            )
+    elif asks_for_subject(request):
         selection_of(request)
         if has_file or request.mask_polygon:
             raise InvalidField(
@@ -209,6 +215,8 @@ async def _decode_and_enqueue(
     if extended := extension.plan(asked, size, backend.settings.max_pixels):
         size, parameters = extended.size, parameters.model_copy(update={"extend": extended})
         mask = await backend.decoders.border(extended)
+    elif parameters.find:
+        mask = await _unknown_mask(backend, parameters.find, size)
     elif asks_for_subject(asked):
         mask = await backend.decoders.subject(image, selection_of(asked))
     else:
@@ -219,15 +227,18 @@ async def _decode_and_enqueue(
         mask = await backend.decoders.mask(uploaded, *how)
         del uploaded
     parameters = parameters.model_copy(update={"mask_mode": mask.report.mode})  # auto: as it was read
-    _check_surroundings(mask, parameters, entry)
+    if not parameters.find:
+        _check_surroundings(mask, parameters, entry)
     region = region_of(parameters, entry, size, mask.report.bbox)
-    tiles = hires.plan(asked.hires, parameters, entry, region, size, mask)
+    tiles = () if parameters.find else hires.plan(asked.hires, parameters, entry, region, size, mask)
     parameters = hires.with_tiles(parameters, entry, tiles)
     work = workload_on(parameters, entry, region.canvas[0] * region.canvas[1], tiles)
     pixels = size[0] * size[1] + sum(tile.canvas[0] * tile.canvas[1] for tile in tiles)
-    approximate = approximations_of(parameters, entry.num_inference_steps, region, len(tiles))
+    known = None if parameters.find else region
+    approximate = approximations_of(parameters, entry.num_inference_steps, known, len(tiles))
     inputs: dict[InputName, bytes] = {"image": image, "mask": mask.png}
     reserved = results_at_most(parameters, image, size)
+    reserved += file_bytes("png", None, size, 1, 8) if parameters.find else 0
     return await anyio.to_thread.run_sync(
         backend.queue.submit,
         *(parameters, mask.report, inputs, idempotency, submission.caller, work, approximate, reserved),
@@ -235,6 +246,13 @@ async def _decode_and_enqueue(
         submission.request_id,
         asked.priority,
     )
+
+
+async def _unknown_mask(backend: Backend, find: FindMask, size: Size) -> DecodedMask:
+    """The whole picture: where a worker may find what words name. Raises DecodersBusy."""
+    mask = await backend.decoders.mask(None, "white", "full", size, None, Shapes(((0, 0, *size),), ()))
+    said = {"sources": ["prompt"], "subject": find.subject, "prompt": find.prompt, "model": find.model}
+    return replace(mask, report=mask.report.model_copy(update=said))
 
 
 def _before_decoding(

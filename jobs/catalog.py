@@ -32,6 +32,7 @@ from jobs.schema import (
     Task,
     WorkerPresence,
 )
+from jobs.segmenters import SegmenterEntry, search_of
 
 Source = Literal["embedded", "file", "hub", "folder"]
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf")
@@ -222,6 +223,16 @@ class Catalog(Record):
         description="pattern of the names that clients of other services send (* any text, ? a character) -> model",
     )
 
+    segmenters: dict[str, SegmenterEntry] = Field(
+        default_factory=dict, description="what finds words in a photo; named by mask_model"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_of_one(self) -> Self:
+        if both := self.models.keys() & self.segmenters.keys():
+            raise ValueError(f"segmenters: {min(both)!r} is a model's name; name it otherwise")
+        return self
+
     @model_validator(mode="after")
     def _aliases_name_models(self) -> Self:
         for pattern, name in self.aliases.items():
@@ -267,6 +278,8 @@ class Catalog(Record):
         """All parameters of a request. Raises UnknownModel, InvalidField."""
         name = self.model_for(request.model, request.task)
         parameters = self.model(name).resolve(name, request)
+        if found := search_of(self.segmenters, request):
+            parameters = parameters.model_copy(update={"find": found})
         if request.model is None and name != self.default:
             return parameters.model_copy(update={"instead_of": self.default})
         return parameters
@@ -284,8 +297,9 @@ def last_seed(n: int) -> int:
 
 
 def workers_by_model(catalog: Catalog, workers: Sequence[WorkerPresence]) -> dict[str, list[str]]:
-    """Each model's name, and the names of those of ``workers`` that serve it."""
-    return {name: [worker.name for worker in workers if name in worker.models] for name in catalog.models}
+    """The name of each model and segmenter, and the names of those of ``workers`` that serve it."""
+    names = (*catalog.models, *catalog.segmenters)
+    return {name: [worker.name for worker in workers if name in worker.models] for name in names}
 
 
 def load_catalog(path: str | None = None) -> Catalog:

@@ -394,6 +394,14 @@ class NoSurroundings(JobFailure):
     retryable = False
 
 
+class MaskNotFound(JobFailure):
+    """What ``mask_prompt`` names is not found in the photo with enough certainty; the sentence has the score."""
+
+    code = "mask_not_found"
+    title = "The words are not found in the photo"
+    retryable = False
+
+
 class ModelUnavailable(JobFailure):
     """The worker that took the job cannot load its model."""
 

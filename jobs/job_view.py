@@ -178,7 +178,9 @@ def job_report(job: Job) -> JobReport | None:
 
 def _mask(uploaded: MaskReport, report: JobReport | None) -> MaskReport:
     """The effective mask once there is one; how the upload was read stays with it."""
-    read = {name: getattr(uploaded, name) for name in ("scale", "threshold", "sources", "subject", "score", "snapped")}
+    names = {"scale", "threshold", "sources", "subject", "snapped", "prompt", "model"}
+    names |= set() if uploaded.prompt else {"score"}  # that of words is the worker's
+    read = {name: getattr(uploaded, name) for name in names}
     return report.mask.model_copy(update=read) if report else uploaded
 
 

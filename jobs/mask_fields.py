@@ -95,4 +95,5 @@ MaskPoints = Annotated[
     WithJsonSchema(_list_of(_list_of(_NUMBER, 3, 3), 0, MAX_SUBJECT_POINTS)),
 ]
 MaskSubject = Literal["foreground", "background"]
+MaskPrompt = Annotated[str, Field(max_length=200)]
 MaskThreshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

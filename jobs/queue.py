@@ -122,7 +122,8 @@ class JobQueue:
         """
         if idempotency and (replay := self.replay(idempotency)):
             return replay
-        keep_mask = mask_report.sources != ["file"]  # a file is the caller's own, and can be as long as it likes
+        # a file is the caller's own, and can be as long as it likes; what words name is found later, by the worker
+        keep_mask = mask_report.sources not in (["file"], ["prompt"])
         kept_bytes = len(inputs["mask"]) if keep_mask else 0
         self.check_room(wanted=sum(map(len, inputs.values())) + kept_bytes + result_bytes, priority=priority)
         meta: dict[str, Any] = {"mask": mask_report.model_dump(), "approximate": list(approximate), "owner": caller}

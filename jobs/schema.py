@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from jobs.extend_fields import Anchor, Aspect, Extend, ExtendedSize
-from jobs.mask_fields import MaskBoxes, MaskPoints, MaskPolygons, MaskSubject, MaskThreshold
+from jobs.mask_fields import MaskBoxes, MaskPoints, MaskPolygons, MaskPrompt, MaskSubject, MaskThreshold
 
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 200
@@ -28,8 +28,8 @@ MaskMode = Literal["white", "black", "alpha", "alpha_inverted", "auto", "drawn"]
 """The last two are wishes. Where the file has transparent pixels, ``auto`` is alpha and ``drawn`` alpha_inverted; else
 both are white. Reports name what was read."""
 MaskScale = Literal["full", "binary"]
-MaskSource = Literal["file", "box", "polygon", "border", "points", "subject"]
-"""The last two are of a mask that was found: ``points`` if points were sent, ``subject`` without."""
+MaskSource = Literal["file", "box", "polygon", "border", "points", "subject", "prompt"]
+"""The last three are of a mask that was found: ``prompt`` by words, ``points`` by points, ``subject`` by neither."""
 MaskedContent = Literal["original", "noise", "fill"]
 Scheduler = Literal[
     "ddim",
@@ -175,6 +175,17 @@ class InpaintRequest(Common):
         examples=[""],
         description="foreground: repaint the subject, which lies in mask_box if one is sent. background: all but it.",
     )
+    mask_prompt: MaskPrompt | None = Field(
+        None,
+        examples=[""],
+        description="Words for the subject, as in: the red car. A segmenter finds it; mask_subject says its side.",
+    )
+    mask_model: str | None = Field(
+        None,
+        max_length=200,
+        examples=[""],
+        description="The segmenter that finds mask_prompt: a name from /v1/models; null: the only one.",
+    )
     extend: Extend | None = Field(
         None, examples=[""], description="Of task=extend: left,top,right,bottom in pixels or percent: 0,25%,0,25%."
     )
@@ -235,6 +246,14 @@ class Tiles(Record):
     strength: Strength
 
 
+class FindMask(Record):
+    """What a segmenter is to find before the job's region is known (``jobs/segmenters.py``)."""
+
+    model: str
+    prompt: MaskPrompt
+    subject: MaskSubject = "foreground"
+
+
 class TextRequest(Record):
     """The part of a request that a model's text encoders receive; it is their cache's key, so they can miss none."""
 
@@ -264,6 +283,7 @@ class InpaintParameters(Common):
     extend: Extension | None = Field(None, exclude_if=lambda extend: extend is None)
     instead_of: str | None = Field(None, exclude_if=lambda model: model is None)
     """The model whose catalog entry leaves the task to ``model``."""
+    find: FindMask | None = Field(None, exclude_if=lambda find: find is None)
     tiles: Tiles | None = Field(None, exclude_if=lambda tiles: tiles is None)
 
     @property
@@ -293,7 +313,8 @@ class JobStatus(StrEnum):
 class MaskReport(Record):
     """How the mask was understood.
 
-    Before the job has ended it describes the uploaded mask; afterwards the effective one (grown and feathered).
+    Before the job has ended it describes the uploaded mask; afterwards the effective one (grown and feathered). A mask
+    that is found by words is the whole picture until then.
     """
 
     mode: MaskMode = Field(description="Which pixels of the file were repainted; white where there was none.")
@@ -313,6 +334,12 @@ class MaskReport(Record):
         None,
         description="Of a mask that was found: how far it can be relied on, 0 to 1.",
         exclude_if=lambda score: score is None,
+    )
+    prompt: str | None = Field(
+        None, description="Of a mask that was found by words: these.", exclude_if=lambda prompt: prompt is None
+    )
+    model: str | None = Field(
+        None, description="Of a mask that was found by words: the segmenter.", exclude_if=lambda model: model is None
     )
     changed_outside_mask: int | None = Field(None, description="Pixels changed where the effective mask is 0: counted.")
 

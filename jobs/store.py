@@ -73,9 +73,10 @@ class Store:
         """The mask as the worker takes it, if it was to be kept and has not expired."""
         return self.pixels.get(job_id, [keys.USED_MASK])[0]
 
-    def put_results(self, job_id: str, images: list[bytes]) -> None:
-        """All of them; or none, and raise NotStored, where there is no room for all."""
+    def put_results(self, job_id: str, images: list[bytes], found_mask: bytes | None = None) -> None:
+        """All of them, and the mask if the worker found it; or none, and raise NotStored, without room for all."""
         named = {keys.result_name(index): image for index, image in enumerate(images)}
+        named |= {} if found_mask is None else {keys.USED_MASK: found_mask}
         self.pixels.put(job_id, named, self.settings.result_ttl_s)
 
     def result(self, job_id: str, index: int) -> bytes | None:

@@ -29,7 +29,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {"FluxFillPipeline": {"num_inference_step
 def check(catalog: Path | None, say: Say) -> int:
     """Read a catalog file and list its models. Raises LaunchError with the fault."""
     found = _load(str(catalog) if catalog else None)
-    rows = [(name, model.family, model.source) for name, model in found.models.items()]
+    rows: list[tuple[str, str, str]] = [(name, model.family, model.source) for name, model in found.models.items()]
+    rows += [(name, entry.network, entry.source) for name, entry in found.segmenters.items()]
     say(columns(("name", "family", "source"), rows))
     return 0
 

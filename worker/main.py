@@ -24,7 +24,7 @@ from worker.engine.profile import profile
 from worker.engine.session import Session
 from worker.models.adapters import Adapters
 from worker.models.loading import Loader
-from worker.models.models import Models
+from worker.models.models import Entry, Models
 from worker.pixels.credentials import credentials_of
 from worker.pixels.decoding import Decoders
 from worker.pixels.signing import Signers
@@ -90,7 +90,8 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     measure = partial(profile, max_rows=2 * settings.max_rows)  # with guidance an image is two rows of the network
     compiler = Compiler(settings, measure) if settings.compile else None
     loader = Loader(settings)
-    models = Models(catalog.models, loader.read, settings.model_budget_bytes, compiler or measure)
+    entries: dict[str, Entry] = {**catalog.models, **catalog.segmenters}
+    models = Models(entries, loader.read, settings.model_budget_bytes, compiler or measure)
     models.load_first()
     if compiler:
         compiler.serve()
@@ -99,7 +100,7 @@ def build_worker(settings: WorkerSettings) -> BatchWorker:
     adapters = Adapters(LoraFolder(settings.lora_dir), settings.lora_budget_bytes)
     engine = Engine(models, settings.max_rows, adapters, models.speeds, loader.device)
     decode = Decoders(settings.codec_threads)
-    session = Session(engine, settings.codec_threads, models.ready, decode, signers)
+    session = Session(engine, settings.codec_threads, models.ready, decode, signers, models.segmenters)
     reporter = Reporter(name, Store(connection, settings), catalog, session, settings)
     queue = InpaintQueue(settings.queue_name, connection=connection, serializer=JSONSerializer)
     worker = BatchWorker(

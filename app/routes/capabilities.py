@@ -11,7 +11,7 @@ from app.backend import Backend, BackendDep
 from app.examples import KEY_PROBLEMS, problems
 from app.responses import names_etag
 from app.routes.loras import LoraView, loras
-from app.routes.models import ModelView, models
+from app.routes.models import ModelView, SegmenterView, models
 from app.routes.schedulers import SchedulerView, schedulers
 from jobs.extend_fields import ANCHORS
 from jobs.formats import NAMES, PILLOW_FORMATS
@@ -70,6 +70,7 @@ class Limits(Record):
 
     fields: dict[str, Range] = Field(description="Of the fields that take a number.")
     prompt_characters: int
+    mask_prompt_characters: int
     image_bytes: int
     mask_bytes: int
     mask_boxes: int
@@ -89,6 +90,7 @@ class Limits(Record):
 
 class Capabilities(Record):
     models: list[ModelView]
+    segmenters: list[SegmenterView]
     schedulers: list[SchedulerView]
     loras: list[LoraView]
     input_formats: list[str]
@@ -130,8 +132,10 @@ def capabilities(request: Request, backend: BackendDep) -> Response:
 
 
 def _capabilities(backend: Backend) -> Capabilities:
+    served = models(backend)
     return Capabilities(
-        models=models(backend).models,
+        models=served.models,
+        segmenters=served.segmenters,
         schedulers=schedulers().schedulers,
         loras=loras(backend).loras,
         input_formats=[NAMES[name] for name in PILLOW_FORMATS],
@@ -145,6 +149,7 @@ def _limits(backend: Backend) -> Limits:
     return Limits(
         fields=RANGES,
         prompt_characters=int(FIELDS["prompt"]["maxLength"]),
+        mask_prompt_characters=int(FIELDS["mask_prompt"]["anyOf"][0]["maxLength"]),
         image_bytes=settings.max_image_bytes,
         mask_bytes=settings.max_mask_bytes,
         mask_boxes=MAX_BOXES,

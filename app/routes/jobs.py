@@ -93,6 +93,7 @@ def cancel(job: OwnedJob, backend: BackendDep) -> Response:
             "deadline_exceeded",
             "out_of_memory",
             "not_finite",
+            "mask_not_found",
             "store_full",
             "store_unavailable",
         ),
@@ -122,13 +123,21 @@ async def image(job: OwnedJob, index: int, request: Request, backend: BackendDep
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "`If-None-Match` names its `ETag`; it never changes."},
-        **problems("job_not_found", "mask_not_kept", "result_expired", "store_unavailable"),
+        **problems(
+            "job_not_found",
+            "mask_not_kept",
+            "job_not_finished",
+            "job_canceled",
+            "mask_not_found",
+            "result_expired",
+            "store_unavailable",
+        ),
     },
 )
 def mask(job: OwnedJob, request: Request, backend: BackendDep) -> Response:
     """The mask that was found or drawn, before it is grown and feathered; from submission on, as long as the results.
 
-    A mask that was a file alone is not kept.
+    A mask that was a file alone is not kept. What `mask_prompt` names is there once the job has succeeded.
     """
     return mask_response(backend, request, view_of(backend.queue, job))
 

@@ -56,6 +56,17 @@ class ModelView(Record):
     loading_by: list[str] = Field(description="Those of them that load it now, for a job that waits for it.")
 
 
+class SegmenterView(Record):
+    """What finds words in a photo: `mask_model`."""
+
+    name: str
+    network: str
+    description: str
+    least_score: float = Field(description="An answer with a lower score fails its job: `mask_not_found`.")
+    workers: list[str] = Field(description="Living workers that serve it, loaded or not.")
+    loaded_by: list[str] = Field(description="Those of them that have it on their device now.")
+
+
 class OpenAIModel(Record):
     """A model as OpenAI's clients list it."""
 
@@ -67,6 +78,7 @@ class OpenAIModel(Record):
 
 class ModelsView(Record):
     models: list[ModelView]
+    segmenters: list[SegmenterView] = Field(description="What `mask_model` can name, to find `mask_prompt`.")
     object: Literal["list"] = Field("list", description="This and `data`: the same list for OpenAI's clients.")
     data: list[OpenAIModel]
 
@@ -82,6 +94,7 @@ def models(backend: BackendDep) -> ModelsView:
     offered, catalog = offered_schedulers(backend), backend.catalog
     return ModelsView(
         models=[_view(name, catalog, workers, speeds, offered[name]) for name in catalog.models],
+        segmenters=[_segmenter(name, catalog, workers) for name in catalog.segmenters],
         data=[OpenAIModel(id=name) for name in catalog.models],
     )
 
@@ -103,4 +116,13 @@ def _view(
         unused_fields=list(unused_fields(catalog.models[name])),
         prompt_syntaxes=syntaxes_of(catalog.models[name].family),
         **catalog.models[name].model_dump(exclude=OPERATORS_OWN | {"schedulers"}),
+    )
+
+
+def _segmenter(name: str, catalog: Catalog, workers: list[WorkerPresence]) -> SegmenterView:
+    return SegmenterView(
+        name=name,
+        workers=workers_by_model(catalog, workers)[name],
+        loaded_by=[worker.name for worker in workers if name in worker.loaded],
+        **catalog.segmenters[name].model_dump(include={"network", "description", "least_score"}),
     )

@@ -30,5 +30,5 @@ def body(*parts: bytes) -> bytes:
 
 
 PAIR = file("image", IMAGE), file("mask", MASK)
-FIND_A_SUBJECT = {"mask_points", "mask_subject"}
-"""Fields that go without a mask file: test_selections.py."""
+FIND_A_SUBJECT = {"mask_points", "mask_subject", "mask_prompt", "mask_model"}
+"""Fields that go without a mask file: test_selections.py, test_segmenters.py."""

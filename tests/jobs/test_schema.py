@@ -23,9 +23,10 @@ def test_a_request_has_every_field_of_the_parameters_and_a_preset_that_settles_s
     read_by_the_api = {
         "preset",
         *("mask_scale", "mask_threshold", "mask_box", "mask_polygon", "mask_points", "mask_subject"),
+        *("mask_prompt", "mask_model"),
         *("aspect", "size", "anchor", "hires", "priority"),
     }
-    own = {"instead_of", "tiles"}
+    own = {"instead_of", "tiles", "find"}
     assert set(InpaintRequest.model_fields) - read_by_the_api == set(InpaintParameters.model_fields) - own
 
 
@@ -36,7 +37,7 @@ def test_parameters_survive_json() -> None:
 
 def test_a_field_that_workers_of_an_older_version_refuse_is_left_out_where_it_is_the_default() -> None:
     default = inpaint_parameters().model_dump(mode="json")
-    assert not {"cache_interval", "output_color", "output_quality", "task", "extend", "tiles"} & set(default)
+    assert not {"cache_interval", "output_color", "output_quality", "task", "extend", "tiles", "find"} & set(default)
     asked = inpaint_parameters(cache_interval=2, output_color="rgb", output_format="avif", output_quality=50)
     assert InpaintParameters.model_validate(asked.model_dump(mode="json")) == asked
 

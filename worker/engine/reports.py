@@ -14,13 +14,16 @@ from worker.pixels import masks, xmp
 from worker.pixels.canvas import Pixels
 
 
-def mask_report(mode: MaskMode, mask: Pixels, bbox: Box, changed_outside: int) -> MaskReport:
-    """``mask``: the effective one, (H, W); ``changed_outside``: pixels, over all images."""
+def mask_report(
+    mode: MaskMode, mask: Pixels, bbox: Box, changed_outside: int, score: float | None = None
+) -> MaskReport:
+    """``mask``: the effective one, (H, W); ``changed_outside``: pixels, over all images; ``score``: of found words."""
     return MaskReport(
         mode=mode,
         coverage=mask_values.coverage(mask),
         bbox=bbox,
         soft=masks.is_soft(mask),
+        score=score,
         changed_outside_mask=changed_outside,
     )
 

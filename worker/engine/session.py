@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from jobs.schema import InputName
@@ -13,6 +14,7 @@ from worker.denoise.state import State
 from worker.engine.engine import Engine
 from worker.engine.task import Task
 from worker.engine.throughput import Throughput
+from worker.families.clipseg import ClipSeg
 from worker.pixels.decoding import Decode, decode_here
 from worker.pixels.signing import Sign
 
@@ -40,6 +42,7 @@ class Session:
         ready: ``worker.models.models.Models.ready``; without it the engine's models are all there are.
         decode: makes pixels of uploads; ``worker.pixels.decoding.Decoders`` where they may be hostile.
         sign: signs results; ``worker.pixels.signing.Signers`` where the operator has a key.
+        segmenters: those on the device; ``ready`` loads them too.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Session:
         ready: Callable[[str, Collection[str]], bool] | None = None,
         decode: Decode = decode_here,
         sign: Sign | None = None,
+        segmenters: Mapping[str, ClipSeg] = MappingProxyType({}),
     ) -> None:
         self.engine = engine
         self.throughput = Throughput(engine)
@@ -61,6 +65,7 @@ class Session:
         self.no_room: dict[Task, frozenset[Task]] = {}
         """Tasks that the device had no room for, and those that ran beside: tried again when one of these has left."""
         self.sign = sign
+        self.segmenters = segmenters
         self._ready = ready or (lambda *_: True)
         self._decode = decode
 
@@ -73,7 +78,7 @@ class Session:
     def loading(self) -> list[str]:
         """Models that are being loaded, or wait for room; can be read on any thread."""
         waiting, loads_next = self.waiting, self.loads_next
-        return sorted({task.model for task in (loads_next, waiting and waiting.task) if task})
+        return sorted({task.next_model for task in (loads_next, waiting and waiting.task) if task})
 
     def eta_ms(self, task: Task, tasks: Sequence[Task]) -> float | None:
         """See ``Throughput.eta_ms``."""
@@ -143,15 +148,15 @@ class Session:
     def _may_start(self, task: Task) -> bool:
         """Whether the task's model is on the device, or cannot be loaded (the task then fails). Loads it if it fits."""
         if self.waiting and task is not self.waiting.task:
-            return task in self.waiting.ahead and task.model in self.engine.models
-        if not (self.waiting or task is self.loads_next or task.model in self.engine.models):
+            return task in self.waiting.ahead and self._is_loaded(task.next_model)
+        if not (self.waiting or task is self.loads_next or self._is_loaded(task.next_model)):
             self.loads_next = self.loads_next or task  # loaded in the next turn, after it has been published
             return False
         ahead = self.waiting.ahead if self.waiting else frozenset([*self.opening, *self.running])
-        in_use = {other.model for other in (*self.running, *ahead.intersection(self.opening))}
+        in_use = {other.next_model for other in (*self.running, *ahead.intersection(self.opening))}
         began = time.perf_counter()
         try:
-            ready = self._ready(task.model, in_use)
+            ready = self._ready(task.next_model, in_use)
         except Exception as error:
             task.fail(error)
             ready = True
@@ -162,13 +167,22 @@ class Session:
         self.waiting = None if ready else WaitingForModel(task, ahead)
         return ready
 
+    def _is_loaded(self, model: str) -> bool:
+        return model in self.engine.models or model in self.segmenters
+
     def _prepare(self, task: Task, opened: Future[Any]) -> None:
+        """Take an opened task on: draw its noise, or find its mask first, which it is then opened with."""
         self.no_room.pop(task, None)
         if task.outcome is not None:
             return
         try:
             self.engine.ahead.finish()  # the job waits for its mates' pass; its own phases begin now
-            canvases, model = opened.result(), self.engine.models[task.model]
+            canvases = opened.result()
+            if task.search and task.search.pending:
+                logits = task.find(self.segmenters[task.next_model])
+                self.opening[task] = self.codec.submit(task.cut_found, logits)
+                return
+            model = self.engine.models[task.model]
             adapters = self.engine.adapters.choose(task.parameters.loras)
             self.engine.set_adapters(model, adapters)
             self.engine.join(task.prepare(canvases, model, adapters))

@@ -28,10 +28,12 @@ from jobs.schema import (
 from worker.denoise.device import raise_if_lost, released
 from worker.denoise.state import AdapterSet, State
 from worker.engine.device_room import in_halves, tiled_at_need
+from worker.engine.finding import Search
 from worker.engine.previews import Previews
 from worker.engine.reports import mask_report, metadata, region_report, tokens_of, xmp_packet
 from worker.engine.stopwatch import Stopwatch
 from worker.families.base import Family
+from worker.families.clipseg import ClipSeg, Floats
 from worker.pixels import masks, regions
 from worker.pixels.canvas import Canvas, Pixels, shown
 from worker.pixels.decoding import Decode, decode_here
@@ -53,6 +55,7 @@ class Task:
     parameters: InpaintParameters
     entry: ModelEntry
     stopwatch: Stopwatch
+    search: Search | None = None  # where the request names words in place of a mask
     marks: bool = True  # whether results are marked as changed by a model
     sign: Sign | None = None
     deadline_s: float = math.inf  # of its own time
@@ -71,7 +74,7 @@ class Task:
     # ---- codec threads
 
     def open(self, inputs: Mapping[InputName, bytes | None], decode: Decode = decode_here) -> list[Canvas]:
-        """Decode the upload, compute the effective mask, plan the passes; the first one's canvas."""
+        """Decode the upload; the first pass's canvas, or nothing where ``find`` comes first."""
         self.stopwatch.enter("decode")
         asked = self.parameters
         present = {name: data for name, data in inputs.items() if data is not None}
@@ -81,6 +84,21 @@ class Task:
         self.picture = extended(decoded, self.parameters.extend, uploaded)
         self.upload = present["image"] if self.sign else b""
         self.found += self.picture.approximate
+        if self.search is None:
+            return self._cut(uploaded)
+        self.search.show(self.picture)
+        self.stopwatch.enter("wait")
+        return []
+
+    def cut_found(self, logits: Floats) -> list[Canvas]:
+        """The first pass's canvas, from what ``find`` has returned. Raises MaskNotFound."""
+        self.stopwatch.enter("crop")
+        assert self.search, "without words, nothing is found"
+        return self._cut(self.search.settle(logits, self.picture.size))
+
+    def _cut(self, uploaded: Pixels) -> list[Canvas]:
+        """Compute the effective mask, plan the passes; the first one's canvas."""
+        asked = self.parameters
         self.stopwatch.enter("crop")
         self.mask = masks.effective_mask(uploaded, self.parameters.mask_grow, self.parameters.mask_feather)
         box = masks.bounding_box(self.mask)
@@ -126,7 +144,8 @@ class Task:
             changed += regions.changed_outside(original, result, self.mask)
             self.stopwatch.enter("png")
             writers.append(writer_of(self.parameters, self.picture.channels_of(result), self.picture.chunks))
-        report = mask_report(self.parameters.mask_mode, self.mask, self.bbox, changed)
+        score = self.search.score if self.search else None
+        report = mask_report(self.parameters.mask_mode, self.mask, self.bbox, changed, score)
         region, timings = region_report(self.passes), self.stopwatch.timings(self.steps)
         told: dict[str, Any] = {"region": region, "approximate": self.given_up, **self.tokens, "timings": timings}
         packet = xmp_packet(self.picture.xmp, self.model if self.marks else None)
@@ -174,6 +193,14 @@ class Task:
         return list(dict.fromkeys([*asked, *self.found]))
 
     # ---- engine thread
+
+    def find(self, segmenter: ClipSeg) -> Floats:
+        """What ``cut_found`` takes. Raises MaskNotFound, NotFinite."""
+        assert self.search, "without words, nothing is found"
+        self.stopwatch.enter("crop")
+        logits = self.search.ask(segmenter)
+        self.stopwatch.enter("wait")
+        return logits
 
     def prepare(self, canvases: Sequence[Canvas], family: Family, adapters: AdapterSet = ()) -> list[State]:
         """The pass's states, from its canvases: of the first one there is a single canvas for all images."""
@@ -244,6 +271,11 @@ class Task:
     @property
     def model(self) -> str:
         return self.parameters.model
+
+    @property
+    def next_model(self) -> str:
+        """What has to be on the device next: the segmenter, until it has found the mask."""
+        return self.search.wanted.model if self.search and self.search.pending else self.model
 
     @property
     def loading(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import diffusers
 import torch
@@ -16,8 +16,10 @@ from diffusers import DiffusionPipeline
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel
+from jobs.segmenters import SegmenterEntry
 from worker.denoise.device import is_out_of_memory, release_cache
 from worker.families.base import Family
+from worker.families.clipseg import ClipSeg, read_clipseg
 from worker.families.feedforward import FeedForward
 from worker.families.registry import FAMILIES
 from worker.models.models import DeviceFull, ReadModel
@@ -96,8 +98,10 @@ class Loader:
             library.logging.disable_progress_bar()
         warnings.filterwarnings("ignore", "Should have t[ab]", module="torchsde")  # DPM++ SDE: rounding, no more
 
-    def read(self, name: str, entry: ModelEntry) -> ReadModel:
+    def read(self, name: str, entry: ModelEntry | SegmenterEntry) -> ReadModel:
         """Read a model into main memory. Raises BadModel, whatever is wrong with its files."""
+        if isinstance(entry, SegmenterEntry):
+            return LoadedSegmenter(read_clipseg(name, entry), self.device)
         if entry.family == "feedforward":
             return LoadedNetwork(name, entry, read_network(name, entry), self.device)
         return self.read_pipeline(name, entry)
@@ -126,7 +130,7 @@ class Loader:
 
     def load(self, name: str, entry: ModelEntry) -> Family:
         """Read a model and bring it to the device. Raises BadModel, DeviceFull."""
-        return self.read(name, entry).place()
+        return cast(Family, self.read(name, entry).place())
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,24 @@ class LoadedNetwork:
         assert self.entry.convention is not None  # the catalog refuses an entry without one
         with _making_room():
             return FeedForward(self.name, self.network.to(self.device), self.entry.convention, self.entry.size_px)
+
+
+@dataclass(frozen=True)
+class LoadedSegmenter:
+    """A segmenter in main memory: ``worker.models.models.ReadModel``. Nothing is offloaded."""
+
+    segmenter: ClipSeg
+    device: torch.device
+
+    @property
+    def size_bytes(self) -> int:
+        network = self.segmenter.network
+        return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+
+    def place(self) -> ClipSeg:
+        with _making_room():
+            self.segmenter.network.to(self.device)
+            return self.segmenter
 
 
 @contextmanager

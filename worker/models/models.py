@@ -7,17 +7,23 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from jobs.catalog import ModelEntry
 from jobs.errors import BadModel, ModelUnavailable
+from jobs.segmenters import SegmenterEntry
 from jobs.speed import Speed
 from worker.families.base import Family
+from worker.families.clipseg import ClipSeg
 
 log = logging.getLogger("worker.models.models")
 
 RETRY_S = 60.0
 """How long a model that could not be loaded is not tried again: a try holds up every other job of the worker."""
+
+
+Entry = ModelEntry | SegmenterEntry
+Placed = Family | ClipSeg
 
 
 class DeviceFull(Exception):
@@ -32,7 +38,7 @@ class ReadModel(Protocol):
         """Bytes of weights."""
         ...
 
-    def place(self) -> Family:
+    def place(self) -> Placed:
         """Bring it to the device. Raises BadModel, DeviceFull."""
         ...
 
@@ -41,7 +47,6 @@ class ReadModel(Protocol):
 class Held:
     """A model on the device."""
 
-    family: Family
     size_bytes: int
     used: int
     """Number of its latest use, over all models."""
@@ -67,10 +72,10 @@ def to_evict(held: Mapping[str, Held], needed_bytes: int, budget_bytes: int, kep
 
 
 class Models(Mapping[str, Family]):
-    """The models on the device, by name.
+    """The models on the device, by name; segmenters beside them, which share their room.
 
     Args:
-        entries: the catalog's models; the first is loaded at the start where none is pinned.
+        entries: the catalog's models, then its segmenters; the first is loaded at the start where none is pinned.
         read: reads a model's files into main memory. Raises BadModel.
         budget_bytes: bytes of weights on the device at most; 0 for no limit.
         measure: how fast a model runs, asked once after its first load.
@@ -78,8 +83,8 @@ class Models(Mapping[str, Family]):
 
     def __init__(
         self,
-        entries: Mapping[str, ModelEntry],
-        read: Callable[[str, ModelEntry], ReadModel],
+        entries: Mapping[str, Entry],
+        read: Callable[[str, Any], ReadModel],
         budget_bytes: int = 0,
         measure: Callable[[Family, ModelEntry], Sequence[Speed]] | None = None,
     ) -> None:
@@ -93,18 +98,21 @@ class Models(Mapping[str, Family]):
         self._budget_bytes = budget_bytes
         self._pinned = {name for name, entry in entries.items() if entry.pinned}
         self._held: dict[str, Held] = {}
+        self._families: dict[str, Family] = {}
+        self.segmenters: dict[str, ClipSeg] = {}
+        """Those on the device."""
         self._waiting: tuple[str, ReadModel] | None = None
         self._failed_at: dict[str, float] = {}
         self._uses = 0
 
     def __getitem__(self, name: str) -> Family:
-        return self._held[name].family
+        return self._families[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._held))
+        return iter(list(self._families))
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._families)
 
     def load_first(self) -> None:
         """Load what is pinned, or the first model where nothing is. Raises BadModel."""
@@ -151,13 +159,18 @@ class Models(Mapping[str, Family]):
         for name_going in going:
             self._evict(name_going)
         self._waiting = None
-        self._held[name] = Held(self._place(model, in_use), model.size_bytes, self._uses)
+        placed, entry = self._place(model, in_use), self.entries[name]
+        self._held[name] = Held(model.size_bytes, self._uses)
         log.info("model %s loaded: %d bytes", name, model.size_bytes)
+        if isinstance(entry, SegmenterEntry):
+            self.segmenters[name] = cast(ClipSeg, placed)
+            return True
+        self._families[name] = family = cast(Family, placed)
         if self._measure and name not in self.speeds:
-            self.speeds[name] = self._measure(self._held[name].family, self.entries[name])
+            self.speeds[name] = self._measure(family, entry)
         return True
 
-    def _place(self, model: ReadModel, in_use: Collection[str]) -> Family:
+    def _place(self, model: ReadModel, in_use: Collection[str]) -> Placed:
         """Where the device itself says that it is full, idle models go one by one."""
         while True:
             try:
@@ -170,4 +183,6 @@ class Models(Mapping[str, Family]):
 
     def _evict(self, name: str) -> None:
         del self._held[name]
+        self._families.pop(name, None)
+        self.segmenters.pop(name, None)
         log.info("model %s evicted", name)

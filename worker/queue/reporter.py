@@ -15,6 +15,7 @@ from jobs.room import record_forgotten_ends
 from jobs.schema import JobReport, WorkerPresence
 from jobs.speed import WorkerSpeed
 from jobs.store import Store
+from worker.engine.finding import Search
 from worker.engine.session import Session
 from worker.engine.stopwatch import Stopwatch
 from worker.engine.task import Task
@@ -49,9 +50,13 @@ class Reporter:
         parameters = parameters_of(job)
         if parameters.model not in self.catalog.models:
             raise ModelUnavailable(f"This worker does not serve model {parameters.model!r}.")
+        find = parameters.find
+        if find and find.model not in self.catalog.segmenters:
+            raise ModelUnavailable(f"This worker does not serve segmenter {find.model!r}.")
         queued_s = (now() - (job.enqueued_at or now())).total_seconds()
         entry, marks = self.catalog.model(parameters.model), self.settings.marking
-        task = Task(job.id, parameters, entry, Stopwatch(queued_s), marks, self.session.sign)
+        search = Search(find, self.catalog.segmenters[find.model].least_score) if find else None
+        task = Task(job.id, parameters, entry, Stopwatch(queued_s), search, marks, self.session.sign)
         task.deadline_s = float(job.timeout or self.settings.job_deadline_s)
         task.enter("fetch")
         inputs = self.store.inputs(job.id)
@@ -159,7 +164,7 @@ class Reporter:
         """Put the images into the store; return the report with its final timings."""
         assert isinstance(task.outcome, JobReport)
         task.enter("store")
-        self.store.put_results(task.job_id, task.images)
+        self.store.put_results(task.job_id, task.images, task.search.png if task.search else None)
         task.enter("wait")
         return task.outcome.model_copy(update={"timings": task.timings})
 
@@ -185,8 +190,8 @@ class Reporter:
         """Publish that this worker lives, what it has loaded, its jobs and its speed."""
         presence = WorkerPresence(
             name=self.name,
-            models=list(self.catalog.models),
-            loaded=list(self.engine.models),
+            models=[*self.catalog.models, *self.catalog.segmenters],
+            loaded=[*self.engine.models, *list(self.session.segmenters)],
             seats=self.settings.seats,
             jobs=job_ids,
             device=self.engine.device_name,

@@ -126,7 +126,7 @@ class Edit:
     @property
     def has_shapes(self) -> bool:
         """Fields that are the mask without a file, so that it is not the image's own transparency."""
-        names = ("mask_box", "mask_points", "mask_polygon", "mask_subject")
+        names = ("mask_box", "mask_points", "mask_polygon", "mask_subject", "mask_prompt")
         sent = any(self.fields.get(name, []) not in ("[]", []) for name in names)
         return sent or self.fields.get("task") == "replace_background"
 

@@ -58,7 +58,7 @@ def models(disk: Disk, names: str = "abc", budget: int = 0, pinned: str = "") ->
 
 
 def held(**used: int) -> dict[str, Held]:
-    return {name: Held(FAMILY, SIZE, used_at) for name, used_at in used.items()}
+    return {name: Held(SIZE, used_at) for name, used_at in used.items()}
 
 
 def test_the_least_recently_used_goes_first_and_no_more_than_must() -> None:
