@@ -24,6 +24,7 @@ from jobs.job_view import JobView, view_job
 from jobs.loras import LoraFolder
 from jobs.queue import JobQueue
 from jobs.sandbox.pool import Sandbox
+from jobs.uploaded_files import UploadedFiles
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Backend:
     loras: LoraFolder
     queue: JobQueue
     batches: Batches
+    files: UploadedFiles
     batch_checks: anyio.CapacityLimiter
     """Threads that check batches: it takes seconds, and no other call is to wait for a thread meanwhile."""
     changes: Changes
@@ -62,6 +64,7 @@ def make_backend(settings: ApiSettings, sandbox: Sandbox | None = None) -> Backe
         loras=LoraFolder(settings.lora_dir),
         queue=queue,
         batches=Batches(queue.store, settings.batch_ttl_s, settings.caller_batches),
+        files=UploadedFiles(queue.store, settings.input_ttl_s, settings.caller_batches),
         batch_checks=anyio.CapacityLimiter(1),
         changes=changes,
         feeds=Feeds(look, changes, settings.poll_s),

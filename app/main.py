@@ -15,6 +15,7 @@ from app.backend import Backend, make_backend
 from app.batch_feeder import BatchFeeder
 from app.bodies import BodyLimits
 from app.dialects.a1111 import routes as a1111
+from app.dialects.openai import batch_routes as openai_batches
 from app.dialects.openai import routes as openai
 from app.examples import ANYWHERE
 from app.middleware import RequestContext, RootPath
@@ -100,6 +101,7 @@ def create_app(settings: ApiSettings | None = None, sandbox: Sandbox | None = No
     openapi.install(app)
     app.include_router(inpaint.make_router(settings.max_body_bytes))
     app.include_router(masks.make_router(settings.max_body_bytes))
+    app.include_router(openai_batches.make_router(settings.max_batch_body_bytes))  # before ours, whose paths it shares
     app.include_router(batches.make_router(settings.max_batch_body_bytes))
     for dialect in (openai, a1111):
         app.include_router(dialect.make_router(settings.max_body_bytes))

@@ -40,6 +40,7 @@ STATUSES: dict[type[InfillError], int] = {
     errors.JobError: 409,
     errors.JobNotFound: 404,
     errors.BatchNotFound: 404,
+    errors.UploadedFileNotFound: 404,
     errors.ImageNotFound: 404,
     errors.MaskNotKept: 404,
     errors.ResultExpired: 410,

@@ -43,6 +43,10 @@ class BatchRecord(Record):
     upload: str
     chunks: list[int]
     fingerprint: str
+    input_file: str | None = None
+    """Of a batch that OpenAI's clients made: the id of the file that had its lines."""
+    metadata: dict[str, str] = Field({})
+    """Theirs, too."""
 
 
 class BatchJob(Record):

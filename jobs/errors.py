@@ -291,6 +291,13 @@ class JobNotFound(JobError):
     title = "There is no such job"
 
 
+class UploadedFileNotFound(JobError):
+    """No uploaded file has this id, or it has expired."""
+
+    code = "file_not_found"
+    title = "There is no such file"
+
+
 class BatchNotFound(JobError):
     """No batch has this id, or its record has expired."""
 

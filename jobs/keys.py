@@ -69,6 +69,16 @@ def batch_ended(batch_id: str, status: str) -> str:
     return f"infill:{batch_id}:{status}"
 
 
+def uploaded_file(file_id: str) -> str:
+    """The record of an uploaded file, as JSON (``jobs/uploaded_files.py``); expires with it."""
+    return f"infill:{file_id}"
+
+
+def uploaded_files_of(caller: str) -> str:
+    """Sorted set: the ids of a caller's uploaded files, by the time they expire."""
+    return f"infill:files-of:{caller}"
+
+
 def unfinished_of(caller: str) -> str:
     """Set: the ids of a caller's jobs that wait or run, where their number is limited (``jobs/quota.py``)."""
     return f"infill:unfinished-of:{caller}"

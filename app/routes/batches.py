@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
@@ -56,12 +57,28 @@ class BatchesView(Record):
     next: str | None = Field(description="`cursor` of the next page; null: there is none.")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Which API a batch comes from: the prefix of its id, and what only that API shows. Lists here show our own."""
+
+    prefix: str = "batch_"
+    input_file: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+OURS = Origin()
+
 CallerDep = Annotated[Principal, Depends(principal_of)]
 
 
 def owned_batch(batch_id: str, principal: CallerDep, backend: BackendDep) -> Batch:
     """The batch, if the caller may have it, as with jobs. Raises BatchNotFound."""
-    if not BATCH_ID.fullmatch(batch_id):
+    return owned(batch_id, BATCH_ID, principal, backend)
+
+
+def owned(batch_id: str, form: re.Pattern[str], principal: Principal, backend: Backend) -> Batch:
+    """The same of a batch whose id has this form."""
+    if not form.fullmatch(batch_id):
         raise no_batch(batch_id)
     batch = backend.batches.find(batch_id)
     if principal.tenant is not None and batch.record.owner != principal.name:
@@ -130,7 +147,7 @@ async def create(
     kind = check_kind_among(request, KINDS, REMEDY)
     with ExitStack() as opened:
         file = await (_from_form(request, opened) if kind == FORM else _from_body(request, opened))
-        make = partial(_created, backend, principal, file, idempotency_key)
+        make = partial(make_batch, backend, principal, file, idempotency_key)
         batch, replayed = await anyio.to_thread.run_sync(make, limiter=backend.batch_checks)
         view = await anyio.to_thread.run_sync(view_of, backend, batch)
     request.app.state.feeder.wake()
@@ -162,13 +179,19 @@ async def _from_form(request: Request, opened: ExitStack) -> BinaryIO:
     return file.file
 
 
-def _created(backend: Backend, principal: Principal, file: BinaryIO, idempotency_key: str | None) -> tuple[Batch, bool]:
+def make_batch(
+    backend: Backend,
+    principal: Principal,
+    file: BinaryIO,
+    idempotency_key: str | None,
+    origin: Origin = OURS,
+) -> tuple[Batch, bool]:
     """The batch, and whether an earlier call with this key has made it. Raises what the route's description lists."""
     batches, settings = backend.batches, backend.settings
     size = file.seek(0, 2)
     lines = check_lines(backend, file)
     name = uuid4().hex if idempotency_key is None else digest(f"batch\n{principal.name}\n{idempotency_key}")
-    batch_id = f"batch_{name}"
+    batch_id = f"{origin.prefix}{name}"
     if idempotency_key is not None and (earlier := _earlier(backend, batch_id, lines)):
         return earlier, True
     batches.check_caller(principal.name)
@@ -183,11 +206,13 @@ def _created(backend: Backend, principal: Principal, file: BinaryIO, idempotency
         upload=f"lines-{uuid4().hex}",
         chunks=lines.chunks,
         fingerprint=lines.digest,
+        input_file=origin.input_file,
+        metadata=origin.metadata,
     )
     try:
         for number, (_, chunk) in enumerate(chunks_of(file, settings.batch_lines)):
             batches.put_chunk(record.upload, number, b"\n".join(text for _, text in chunk))
-        if made := batches.create(record, principal.tenant is not None):
+        if made := batches.create(record, principal.tenant is not None and origin is OURS):
             return made, False
         earlier = _earlier(backend, batch_id, lines)  # two calls with one key at once
         assert earlier

@@ -215,20 +215,25 @@ def _from_json(body: JsonBody) -> Edit:
     fields = body.value
     if not isinstance(fields, dict):
         raise InvalidField("body: a JSON object with images, prompt and mask.")
-    found = fields.pop("images", None) or fields.pop("image", None) or []
-    mask = fields.pop("mask", None)
-    images = [_text(FIELDS["image"], one) for one in (found if isinstance(found, list) else [found])]
-    masks = [_text("mask", mask)] if mask else []
+    images, masks = taken_pictures(fields)
     body.check_texts([*images, *masks])
     return Edit(
         fields,
-        [file_of(body, FIELDS["image"], text).file for text in images if not _is_address(text)],
-        [file_of(body, FIELDS["mask"], text).file for text in masks if not _is_address(text)],
-        {"image": [*filter(_is_address, images)], "mask": [*filter(_is_address, masks)]},
+        [file_of(body, FIELDS["image"], text).file for text in images if not is_address(text)],
+        [file_of(body, FIELDS["mask"], text).file for text in masks if not is_address(text)],
+        {"image": [*filter(is_address, images)], "mask": [*filter(is_address, masks)]},
     )
 
 
-def _is_address(text: str) -> bool:
+def taken_pictures(fields: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The images and masks of a JSON body, which then has them no more. Raises InvalidField."""
+    found = fields.pop("images", None) or fields.pop("image", None) or []
+    mask = fields.pop("mask", None)
+    images = [_text(FIELDS["image"], one) for one in (found if isinstance(found, list) else [found])]
+    return images, [_text("mask", mask)] if mask else []
+
+
+def is_address(text: str) -> bool:
     return re.match(r"https?://", text, re.IGNORECASE) is not None
 
 
