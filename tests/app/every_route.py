@@ -29,7 +29,7 @@ def routes() -> list[str]:
 def address(route: str, job_id: str) -> str:
     """With the job's id wherever one can stand; lists are asked for what stands behind a place before all jobs."""
     values = {"job_id": job_id, "batch_id": f"batch_{job_id}", "index": "0", "model": "pocket", "name": "main.js"}
-    values["code"] = "job_not_found"
+    values |= {"code": "job_not_found", "file_id": f"file-{job_id}"}
     method, path = route.split()
     filled = re.sub(r"{(\w+)}", lambda name: values[name[1]], path)
     query = f"?cursor=99999999999999999-{job_id}&id_task={job_id}&task_id={job_id}"
