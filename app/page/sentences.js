@@ -10,6 +10,7 @@ const SENTENCES = {
   doubtful_mask: "The mask is so faint that hardly anything would change. Paint it more strongly.",
   doubtful_subject: "Nothing there stands out clearly enough. Drag a box around it, or paint over it.",
   mask_not_kept: "The service has not kept this mask.",
+  file_not_found: "The file is not there any more.",
   mask_not_found: "Those words are not found clearly enough. Send other words, or paint over it.",
   no_surroundings: "All of the photo is painted over, and this model paints from what surrounds a hole. Leave a part.",
   fetch_failed: "The picture could not be fetched.",
