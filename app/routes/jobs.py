@@ -93,6 +93,7 @@ def cancel(job: OwnedJob, backend: BackendDep) -> Response:
             "deadline_exceeded",
             "out_of_memory",
             "not_finite",
+            "invalid_field",
             "mask_not_found",
             "store_full",
             "store_unavailable",

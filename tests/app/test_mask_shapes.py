@@ -290,7 +290,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nested": ({"mask_polygon": [[[[1, 2]]]]}, "mask_polygon.0"),
     "many points": (
         {"mask_polygon": [[0, 0], [9, 9]] * 1001},
-        "mask_polygon: All polygons have 2002 points",
+        "mask_polygon.0: This list may have at most 2000 items.",
+    ),
+    "many points of two polygons": (
+        {"mask_polygon": [[[0, 0], [9, 0], [9, 9]] * 334] * 2},
+        "mask_polygon: All polygons have 2004 points",
     ),
     "outside": (
         {"mask_box": [0, 0, 65, 48]},

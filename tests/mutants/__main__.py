@@ -55,7 +55,7 @@ def apply(mutant: Mutant, tree: Path) -> Applied:
 
 def judge(tree: Path, mutants: Sequence[Applied], jobs: int) -> list[bool]:
     """Which of the mutants are killed. Raises SystemExit where the tests fail without any."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     files = sorted({one.mutant.tests for one in mutants})
     warm_up(tree, sorted({test for tests in files for test in tests}))
 
